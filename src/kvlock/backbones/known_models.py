@@ -1,0 +1,48 @@
+"""The models that are known by a short name, with their own defaults. Anything else is a hub id or a folder."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SHAPES_FOLDER = "shapes/weights"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One row of `kvlock models`.
+
+    `source` is a hub id, or the name of a folder that comes with kvlock. `parameters` counts the DiT, in millions;
+    `weights_gb` is the whole pipeline's weights as loaded. `size` is (height, width); clips are scaled to its area.
+    `defaults` are the fields of KVLockConfig that differ from the paper's.
+    """
+
+    name: str
+    source: str
+    family: str
+    parameters: float
+    weights_gb: float
+    licence: str
+    size: tuple[int, int]
+    max_frames: int
+    max_sequence_length: int = 512
+    flow_shift: float | None = None
+    packaged: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+KNOWN_MODELS = (
+    KnownModel("shapes", "shapes-vace", "wan-vace", 6.0, 0.05, "Apache-2.0", (96, 96), 33, 16, packaged=True),
+    KnownModel("shapes-t2v", "shapes-t2v", "wan", 4.0, 0.05, "Apache-2.0", (96, 96), 33, 16, packaged=True),
+    KnownModel("wan2.1-t2v-1.3b", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan", 1419, 14.7, "Apache-2.0", (480, 832), 81),
+    KnownModel("wan2.1-t2v-14b", "Wan-AI/Wan2.1-T2V-14B-Diffusers", "wan", 14288, 40.5, "Apache-2.0", (480, 832), 81),
+    KnownModel(
+        "wan2.1-vace-1.3b", "Wan-AI/Wan2.1-VACE-1.3B-diffusers", "wan-vace", 2153, 16, "Apache-2.0", (480, 832), 81
+    ),
+    KnownModel(
+        "wan2.1-vace-14b", "Wan-AI/Wan2.1-VACE-14B-diffusers", "wan-vace", 17337, 46, "Apache-2.0", (480, 832), 81
+    ),
+)
+
+
+def known_model(name: str) -> KnownModel | None:
+    """The known model of that name, or whose hub id it is."""
+    return next((m for m in KNOWN_MODELS if name in (m.name, m.source)), None)

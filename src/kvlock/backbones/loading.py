@@ -1,0 +1,125 @@
+"""From a name, a hub id or a folder to a Backbone; weights are safetensors, the VAE float32."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline, WanVACEPipeline
+
+from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
+from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
+from kvlock.backbones.wan import WanBackbone
+from kvlock.backbones.wan_vace import WanVACEBackbone
+from kvlock.core.protocols import Backbone
+
+FAMILIES = {"WanPipeline": (WanPipeline, WanBackbone), "WanVACEPipeline": (WanVACEPipeline, WanVACEBackbone)}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def load_backbone(
+    model: str, device: str = "auto", dtype: str = "auto", offload: bool = False, flow_shift: float | None = None
+) -> Backbone:
+    """Load a known model, a hub id, or a local folder in the standard diffusers layout.
+
+    device: "auto", "cpu", "cuda", "cuda:1", ... dtype: "auto" (bfloat16 on a GPU, float32 on the CPU) or a name in
+    DTYPES; the VAE is float32 always, since a bfloat16 encode drifts in colour. `offload` keeps each component on the
+    CPU until it runs (diffusers' model CPU offload). `flow_shift` overrides the checkpoint's timestep shift.
+    Raises ValueError for an unknown model, device or dtype, a folder that lacks a component or holds pickled weights,
+    or a scheduler that is not flow matching.
+    """
+    place, precision = resolve_device(device), resolve_dtype(dtype, device)
+    if offload and place.type == "cpu":
+        raise ValueError("offload moves components between CPU and GPU; with --device cpu leave it off")
+    known = known_model(model)
+    source = _source(model)
+    pipeline_class, backbone_class = FAMILIES[_pipeline_name(model, source)]
+    vae = _from_pretrained(AutoencoderKLWan, source, subfolder="vae", dtype=torch.float32)
+    pipe = _from_pretrained(pipeline_class, source, vae=vae, dtype=precision)
+    check_flow_matching(pipe.scheduler)
+    pipe.scheduler = with_flow_shift(pipe.scheduler, flow_shift or (known.flow_shift if known else None))
+    pipe.set_progress_bar_config(disable=True)
+    if offload:
+        pipe.enable_model_cpu_offload(device=place)
+    else:
+        pipe.to(place)
+    return backbone_class(pipe, max_sequence_length=known.max_sequence_length if known else 512)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device of that name; raises ValueError where there is none."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device {device!r} is unknown; expected auto, cpu, cuda or cuda:N") from None
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+    if place.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N")
+    return place
+
+
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """The dtype of that name; raises ValueError for another."""
+    if dtype == "auto":
+        return torch.float32 if resolve_device(device).type == "cpu" else torch.bfloat16
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is unknown; expected auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _source(model: str) -> str:
+    """A folder or hub id that diffusers can load."""
+    known = known_model(model)
+    if known and known.packaged:
+        return str(files("kvlock") / SHAPES_FOLDER / known.source)
+    if known:
+        return known.source
+    if Path(model).is_dir() or ("/" in model and not model.startswith((".", "/", "~"))):
+        return model
+    names = ", ".join(m.name for m in KNOWN_MODELS)
+    raise ValueError(f"model {model!r} is neither a known name ({names}), nor a folder, nor a hub id (owner/name)")
+
+
+def _pipeline_name(model: str, source: str) -> str:
+    if Path(source).is_dir():
+        index = _check_folder(model, Path(source))
+    else:
+        try:
+            index = DiffusionPipeline.load_config(source)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"model {model!r} could not be fetched from the hub: {reason}") from error
+    name = index.get("_class_name")
+    if name not in FAMILIES:
+        raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {', '.join(FAMILIES)}")
+    return name
+
+
+def _check_folder(model: str, folder: Path) -> dict:
+    """Its model_index.json, after a look that every component is there and none is a pickle."""
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"model folder {model!r} has no model_index.json; expected a diffusers folder")
+    index = json.loads((folder / "model_index.json").read_text())
+    needed = [n for n, value in index.items() if isinstance(value, list) and value[0]]
+    for component in needed:
+        if not (folder / component).is_dir():
+            raise ValueError(f"model folder {model!r} lacks its component {component!r}; download the whole folder")
+    for component in ("transformer", "vae", "text_encoder"):
+        names = [f.name for f in (folder / component).glob("*")]
+        if not any(n.endswith(".safetensors") for n in names):
+            pickle = next((n for n in names if n.endswith(PICKLES)), None)
+            found = f"pickled weights ({pickle}), which can run code" if pickle else "no weights"
+            raise ValueError(f"model folder {model!r} has {found} in {component}/; expected .safetensors")
+    return index
+
+
+def _from_pretrained(cls: type, source: str, **kwargs):
+    try:
+        return cls.from_pretrained(source, use_safetensors=True, local_files_only=Path(source).is_dir(), **kwargs)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"model {source!r} could not be loaded: {reason}") from error

@@ -1,0 +1,63 @@
+"""Flow-matching schedulers of diffusers behind the core's Sampler."""
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from torch import Tensor
+
+SHIFT_FIELDS = ("flow_shift", "shift")
+
+
+def check_flow_matching(scheduler: SchedulerMixin) -> None:
+    """Raise ValueError unless the scheduler is of the flow-matching kind, on which every equation here rests."""
+    config = scheduler.config
+    flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or (
+        config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas")
+    )
+    if not flow:
+        raise ValueError(
+            f"scheduler {type(scheduler).__name__} with prediction_type={config.get('prediction_type')!r} is not flow "
+            "matching; expected FlowMatchEulerDiscreteScheduler, or one with prediction_type='flow_prediction' and "
+            "use_flow_sigmas=true in scheduler_config.json"
+        )
+
+
+def with_flow_shift(scheduler: SchedulerMixin, flow_shift: float | None) -> SchedulerMixin:
+    """The scheduler with another timestep shift; unchanged for None."""
+    if flow_shift is None:
+        return scheduler
+    name = next(n for n in SHIFT_FIELDS if n in scheduler.config)
+    return type(scheduler).from_config(scheduler.config, **{name: flow_shift})
+
+
+class FlowSampler:
+    """One edit's walk from noise to clean: `sigmas[k]` is the level at the start of step k, `sigmas[-1]` is 0.
+
+    With `multistep` the scheduler's own `step` is used; otherwise Euler steps on the scheduler's own levels.
+    """
+
+    def __init__(self, scheduler: SchedulerMixin, num_inference_steps: int, multistep: bool):
+        self._scheduler = type(scheduler).from_config(scheduler.config)
+        self._scheduler.set_timesteps(num_inference_steps)
+        self._multistep = multistep
+        self.sigmas = self._scheduler.sigmas.tolist()
+
+    def add_noise(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
+        """(1 - sigma) clean + sigma noise."""
+        sigma = self.sigmas[step]
+        return (1 - sigma) * clean + sigma * noise
+
+    def denoised(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """z - sigma v."""
+        return latents - self.sigmas[step] * prediction
+
+    def step(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """z moved to the next level."""
+        if not self._multistep:
+            return latents + (self.sigmas[step + 1] - self.sigmas[step]) * prediction
+        if self._scheduler.step_index is None:
+            self._scheduler.set_begin_index(step)
+        return self._scheduler.step(prediction, self._scheduler.timesteps[step], latents, return_dict=False)[0]
+
+    def timestep(self, step: int) -> torch.Tensor:
+        """What the model is told of the step, 0-dim."""
+        return self._scheduler.timesteps[step]

@@ -1,0 +1,116 @@
+"""Wan 2.1 text-to-video, on diffusers' own WanPipeline.
+
+Nothing but the lock ties a text-to-video model's edit to the source, so it needs its background latents anchored.
+"""
+
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline
+from torch import Tensor
+
+from kvlock.backbones.sampler import FlowSampler
+from kvlock.core.protocols import AttentionSite
+
+
+class WanBackbone:
+    """A loaded WanPipeline as the core's Backbone."""
+
+    needs_anchor = True
+
+    def __init__(self, pipe: WanPipeline, max_sequence_length: int = 512):
+        self.pipe = pipe
+        self.max_sequence_length = max_sequence_length
+        self.vae_stride = vae_stride(pipe.vae)
+        self.patch_size = tuple(pipe.transformer.config.patch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where computation happens; with offload not where the weights are."""
+        return self.pipe._execution_device
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """uint8 [B, F, H, W, 3] -> normalised latents float32 [B, C, F, H, W], the posterior's mode."""
+        return encode_video(self.pipe.vae, video, self.device)
+
+    def decode_video(self, latents: Tensor) -> Tensor:
+        """Normalised latents -> uint8 [B, F, H, W, 3]."""
+        return decode_video(self.pipe.vae, latents)
+
+    def encode_prompt(self, prompts: list[str]) -> Tensor:
+        """[B, L, D]."""
+        return encode_prompt(self.pipe, prompts, self.max_sequence_length)
+
+    def condition(self, video: Tensor, mask: Tensor) -> None:
+        """A text-to-video model is told nothing else."""
+        return None
+
+    def sampler(self, num_inference_steps: int, multistep: bool) -> FlowSampler:
+        """A fresh one on the checkpoint's scheduler."""
+        return FlowSampler(self.pipe.scheduler, num_inference_steps, multistep)
+
+    def predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, condition: None) -> Tensor:
+        """The velocity, float32 [B, C, F, H, W]."""
+        transformer = self.pipe.transformer
+        return transformer(
+            hidden_states=latents.to(transformer.dtype),
+            timestep=timestep,
+            encoder_hidden_states=prompt_embeds.to(transformer.dtype),
+            return_dict=False,
+        )[0].float()
+
+    def attention_sites(self) -> list[AttentionSite]:
+        """The trunk's self-attention layers."""
+        return attention_sites(self.pipe.transformer)
+
+
+def vae_stride(vae: AutoencoderKLWan) -> tuple[int, int, int]:
+    """Pixels per latent in time, height and width."""
+    space = vae.config.scale_factor_spatial
+    return vae.config.scale_factor_temporal, space, space
+
+
+def to_pixels(video: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, F, H, W, 3] -> float32 [B, 3, F, H, W] in [-1, 1], as diffusers' video processor does it."""
+    return 2.0 * (video.to(device).permute(0, 4, 1, 2, 3).float() / 255.0) - 1.0
+
+
+def encode_video(vae: AutoencoderKLWan, video: Tensor, device: torch.device) -> Tensor:
+    """Each clip on its own, so that a clip's latents do not depend on the batch."""
+    mean, inverse_std = _latent_statistics(vae, device)
+    pixels = to_pixels(video, device).to(vae.dtype)
+    latents = torch.cat([vae.encode(clip[None]).latent_dist.mode() for clip in pixels])
+    return (latents.float() - mean) * inverse_std
+
+
+def decode_video(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Each clip on its own; uint8 [B, F, H, W, 3] on the CPU."""
+    mean, inverse_std = _latent_statistics(vae, latents.device)
+    scaled = (latents / inverse_std + mean).to(vae.dtype)
+    pixels = torch.cat([vae.decode(clip[None], return_dict=False)[0].float().cpu() for clip in scaled])
+    return ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
+
+
+def encode_prompt(pipe: DiffusionPipeline, prompts: list[str], max_sequence_length: int) -> Tensor:
+    """The pipeline's own text encoding, one prompt at a time."""
+    embeds = [
+        pipe.encode_prompt(p, do_classifier_free_guidance=False, max_sequence_length=max_sequence_length)[0]
+        for p in prompts
+    ]
+    return torch.cat(embeds)
+
+
+def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
+    """`blocks.*.attn1`; a VACE model's `vace_blocks.*.attn1` is its control stream and stays free.
+
+    Raises ValueError while a step cache is on: it skips blocks, and with them the lock.
+    """
+    if transformer.is_cache_enabled:
+        raise ValueError("a step cache is enabled on the transformer; call transformer.disable_cache() first")
+    return [AttentionSite(f"blocks.{i}.attn1", block.attn1) for i, block in enumerate(transformer.blocks)]
+
+
+def _latent_statistics(vae: AutoencoderKLWan, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(vae.config[name], device=device, dtype=torch.float32).view(1, -1, 1, 1, 1)
+        for name in ("latents_mean", "latents_std")
+    )
+    return mean, 1.0 / std

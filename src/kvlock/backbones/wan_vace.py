@@ -1,0 +1,74 @@
+"""Wan 2.1 VACE, masked video-to-video, on diffusers' own WanVACEPipeline.
+
+Control = latents of the clip with the mask greyed out + latents of what is inside (grey) + the unshuffled mask.
+"""
+
+import torch
+from diffusers import WanVACEPipeline
+from torch import Tensor
+
+from kvlock.backbones import wan
+from kvlock.backbones.sampler import FlowSampler
+from kvlock.core.protocols import AttentionSite
+
+
+class WanVACEBackbone:
+    """A loaded WanVACEPipeline as the core's Backbone."""
+
+    needs_anchor = False
+
+    def __init__(self, pipe: WanVACEPipeline, max_sequence_length: int = 512):
+        # The pipeline derives this from the number of downsampling layers, wrong for VAEs that unshuffle pixels first.
+        pipe.vae_scale_factor_spatial = pipe.vae.config.scale_factor_spatial
+        self.pipe = pipe
+        self.max_sequence_length = max_sequence_length
+        self.vae_stride = wan.vae_stride(pipe.vae)
+        self.patch_size = tuple(pipe.transformer.config.patch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where computation happens; with offload not where the weights are."""
+        return self.pipe._execution_device
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """uint8 [B, F, H, W, 3] -> normalised latents float32 [B, C, F, H, W], the posterior's mode."""
+        return wan.encode_video(self.pipe.vae, video, self.device)
+
+    def decode_video(self, latents: Tensor) -> Tensor:
+        """Normalised latents -> uint8 [B, F, H, W, 3]."""
+        return wan.decode_video(self.pipe.vae, latents)
+
+    def encode_prompt(self, prompts: list[str]) -> Tensor:
+        """[B, L, D]."""
+        return wan.encode_prompt(self.pipe, prompts, self.max_sequence_length)
+
+    def condition(self, video: Tensor, mask: Tensor) -> Tensor:
+        """The control, [B, 32 + 64, F, H, W], prepared by the pipeline as the checkpoint was trained.
+
+        The inside of the mask is grey, as in VACE's own inpainting: the model is not shown what it is to replace.
+        """
+        controls = []
+        for pixels, inside in zip(wan.to_pixels(video, self.device), mask.to(self.device).float()[:, None]):
+            grey = (pixels * (1 - inside))[None]
+            latents = self.pipe.prepare_video_latents(grey, inside[None], [[]], device=self.device)
+            controls.append(torch.cat([latents, self.pipe.prepare_masks(inside[None], [[]])], dim=1))
+        return torch.cat(controls)
+
+    def sampler(self, num_inference_steps: int, multistep: bool) -> FlowSampler:
+        """A fresh one on the checkpoint's scheduler."""
+        return FlowSampler(self.pipe.scheduler, num_inference_steps, multistep)
+
+    def predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, condition: Tensor) -> Tensor:
+        """The velocity, float32 [B, C, F, H, W]."""
+        transformer = self.pipe.transformer
+        return transformer(
+            hidden_states=latents.to(transformer.dtype),
+            timestep=timestep,
+            encoder_hidden_states=prompt_embeds.to(transformer.dtype),
+            control_hidden_states=condition.to(transformer.dtype),
+            return_dict=False,
+        )[0].float()
+
+    def attention_sites(self) -> list[AttentionSite]:
+        """The trunk's self-attention layers."""
+        return wan.attention_sites(self.pipe.transformer)

@@ -1,0 +1,1 @@
+"""The paper: torch and the standard library, no files, no model names."""

@@ -1,0 +1,85 @@
+"""What the paper needs from the world: a model and its sampler."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """One self-attention layer of a video DiT: a diffusers attention module and how its tokens lie.
+
+    `key_axis` is the token axis of what `norm_k` gives. Values are always [B, S, inner].
+    `text` says where text tokens stand beside the video's in keys and values, if they do.
+    """
+
+    name: str
+    module: nn.Module
+    key_axis: int = 1
+    text: Literal["none", "before", "after"] = "none"
+
+    def video_tokens(self, count: int) -> slice:
+        """The video's tokens within the sequence."""
+        return slice(-count, None) if self.text == "before" else slice(0, count)
+
+
+class Sampler(Protocol):
+    """The model's scheduler over one edit; multistep solvers carry state, so each edit takes a fresh one."""
+
+    sigmas: Sequence[float]
+
+    def add_noise(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
+        """`clean` noised to the level at the start of `step`."""
+        ...
+
+    def denoised(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """The clean latents that `prediction` at `step` implies."""
+        ...
+
+    def step(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """`latents` moved from the level of `step` to that of the next."""
+        ...
+
+    def timestep(self, step: int) -> Tensor:
+        """What the model is told of `step`, 0-dim."""
+        ...
+
+
+class Backbone(Protocol):
+    """A video DiT with its VAE and text encoder. Latents are float32 [B, C, F, H, W] on `device`, normalised."""
+
+    device: torch.device
+    vae_stride: tuple[int, int, int]
+    patch_size: tuple[int, int, int]
+    needs_anchor: bool
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """uint8 [B, F, H, W, 3] -> latents."""
+        ...
+
+    def decode_video(self, latents: Tensor) -> Tensor:
+        """latents -> uint8 [B, F, H, W, 3]."""
+        ...
+
+    def encode_prompt(self, prompts: list[str]) -> Tensor:
+        """[B, L, D]."""
+        ...
+
+    def condition(self, video: Tensor, mask: Tensor) -> Any:
+        """What else the model is told: uint8 [B, F, H, W, 3], bool [B, F, H, W] -> [B, ...] tensor, or None."""
+        ...
+
+    def sampler(self, num_inference_steps: int, multistep: bool) -> Sampler:
+        """A fresh sampler; `multistep=False` asks for Euler steps."""
+        ...
+
+    def predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, condition: Any) -> Tensor:
+        """One forward of the DiT, float32 [B, C, F, H, W]."""
+        ...
+
+    def attention_sites(self) -> list[AttentionSite]:
+        """The self-attention layers to lock."""
+        ...

@@ -1,0 +1,58 @@
+"""The records that travel through an edit."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class TokenGrid(NamedTuple):
+    """The DiT's token lattice, row-major."""
+
+    frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One edit of one clip.
+
+    video: uint8 [F, H, W, 3]. mask: bool [F, H, W], True where the edit may happen.
+    `source_prompt` describes the source; without it the source branch gets the empty prompt.
+    """
+
+    video: Tensor
+    mask: Tensor
+    prompt: str
+    source_prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a schedule decides for one step, per clip: both [B]."""
+
+    fusion_ratio: Tensor
+    guidance_scale: Tensor
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step did to one clip; `variance` and `unconditional_scale` are None where there was none."""
+
+    step: int
+    sigma: float
+    variance: float | None
+    fusion_ratio: float
+    guidance_scale: float
+    unconditional_scale: float | None
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """video: uint8 [F, H, W, 3]; trace: one record a step."""
+
+    video: Tensor
+    trace: tuple[StepRecord, ...]

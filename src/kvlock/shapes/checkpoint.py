@@ -1,0 +1,133 @@
+"""The components of the built-in model, from the real classes, and the two folders they are saved to."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
+)
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from kvlock.shapes.scene import COLOURS, KINDS
+
+SIZE = 96
+FRAMES = 9
+TEXT_LENGTH = 16
+TEXT_DIM = 128
+VOCABULARY = ["<pad>", "</s>", "<unk>", "a", "an", "and", "empty", "background", *COLOURS, *KINDS]
+
+
+def build_vae() -> AutoencoderKLWan:
+    """8x in space, 4x in time, 16 channels; the first 2x in space is a pixel unshuffle (`patch_size`)."""
+    return AutoencoderKLWan(
+        base_dim=40,
+        z_dim=16,
+        dim_mult=[1, 2, 2],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+    )
+
+
+def build_transformer() -> WanVACETransformer3DModel:
+    """The VACE model; its trunk alone is the text-to-video model."""
+    return WanVACETransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=6,
+        attention_head_dim=32,
+        in_channels=16,
+        out_channels=16,
+        text_dim=TEXT_DIM,
+        freq_dim=256,
+        ffn_dim=768,
+        num_layers=6,
+        rope_max_seq_len=64,
+        vace_layers=[0, 2, 4],
+        vace_in_channels=96,
+    )
+
+
+def build_text_encoder() -> UMT5EncoderModel:
+    """Two layers of UMT5 over a vocabulary of words."""
+    return UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(VOCABULARY),
+            d_model=TEXT_DIM,
+            d_kv=32,
+            d_ff=256,
+            num_layers=2,
+            num_heads=4,
+            relative_attention_num_buckets=16,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word."""
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    )
+
+
+def text_to_video_trunk(vace: WanVACETransformer3DModel) -> WanTransformer3DModel:
+    """The trunk of the VACE model as a model of its own."""
+    names = ("vace_layers", "vace_in_channels")
+    config = {k: v for k, v in vace.config.items() if not k.startswith("_") and k not in names}
+    trunk = WanTransformer3DModel.from_config(config)
+    trunk.load_state_dict({k: v for k, v in vace.state_dict().items() if not k.startswith("vace_")})
+    return trunk.eval()
+
+
+def save_folders(
+    out: Path, vae: AutoencoderKLWan, text_encoder: UMT5EncoderModel, vace: WanVACETransformer3DModel
+) -> None:
+    """Write `shapes-t2v` and `shapes-vace` under `out`, standard diffusers folders in half precision."""
+    shared = dict(tokenizer=build_tokenizer(), text_encoder=text_encoder.half(), vae=vae.half())
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    pipelines = {
+        "shapes-t2v": WanPipeline(transformer=text_to_video_trunk(vace).half(), scheduler=scheduler, **shared),
+        "shapes-vace": WanVACEPipeline(transformer=vace.half(), scheduler=scheduler, **shared),
+    }
+    for name, pipeline in pipelines.items():
+        shutil.rmtree(out / name, ignore_errors=True)
+        pipeline.save_pretrained(out / name, safe_serialization=True)
+
+
+def set_latent_statistics(vae: AutoencoderKLWan, latents: torch.Tensor) -> None:
+    """Write the per-channel mean and standard deviation of `latents` [B, C, F, H, W] into the VAE's config."""
+    vae.register_to_config(
+        latents_mean=[round(float(x), 4) for x in latents.float().mean(dim=(0, 2, 3, 4))],
+        latents_std=[round(float(x), 4) for x in latents.float().std(dim=(0, 2, 3, 4))],
+    )
+
+
+def latent_statistics(vae: AutoencoderKLWan) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation from the VAE's config, [1, C, 1, 1, 1]."""
+    mean, std = (torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+    return mean, std
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file."""
+    return json.loads(path.read_text())

@@ -1,0 +1,82 @@
+"""Training the world's video VAE: reconstruction of rendered clips, half of them with a grey hole as VACE sees them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from kvlock.shapes.render import render_mask, render_scene
+from kvlock.shapes.scene import random_edit
+from kvlock.shapes.trainer import train
+
+TRAINING_SEEDS = 1_000_000  # training draws scenes from here on; everything below is held out
+KL_WEIGHT = 3e-5
+L1_WEIGHT = 0.05
+HOLE_SHARE = 0.35
+
+
+def clip_batch(seeds: range, frames: int, size: int, crop: int) -> Tensor:
+    """Rendered clips in [-1, 1], [B, 3, F, crop, crop]; a share of them with the edit's mask greyed out."""
+    clips = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        edit = random_edit(seed)
+        clip = render_scene(edit.target, frames, size, size).astype(np.float32) / 127.5 - 1
+        if rng.random() < HOLE_SHARE:
+            clip[render_mask(edit, frames, size, size)] = 0
+        y, x = rng.integers(0, size - crop + 1, 2)
+        clips.append(clip[:, y : y + crop, x : x + crop])
+    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).contiguous()
+
+
+def train_vae(
+    vae: AutoencoderKLWan,
+    folder: Path,
+    steps: int,
+    batch: int,
+    frames: int,
+    size: int,
+    crop: int,
+    learning_rate: float,
+    device: str,
+    decoder_only: bool = False,
+) -> None:
+    """Train `vae` in place; afterwards it holds the averaged weights.
+
+    With `decoder_only` the encoder stays as it is, so that latents made with it stay valid.
+    """
+    vae.to(device).train()
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        first = TRAINING_SEEDS + step * batch + (50_000_000 if decoder_only else 0)
+        clips = clip_batch(range(first, first + batch), frames, size, crop).to(device)
+        generator = torch.Generator(device).manual_seed(step)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            posterior = vae.encode(clips).latent_dist
+            latents = posterior.sample(generator=generator)
+            decoded = vae.decode(latents).sample
+        error = decoded.float() - clips
+        mse, l1, kl = error.square().mean(), error.abs().mean(), posterior.kl().sum() / latents.numel()
+        return {"loss": mse + L1_WEIGHT * l1 + KL_WEIGHT * kl, "mse": mse, "kl": kl}
+
+    ema = train(vae, loss_at, folder, steps, learning_rate)
+    vae.load_state_dict(ema, strict=False)
+    vae.requires_grad_(True).eval()
+
+
+@torch.no_grad()
+def round_trip_psnr(vae: AutoencoderKLWan, seeds: range, frames: int, size: int) -> list[float]:
+    """PSNR in dB of encode (mode) and decode, per held-out clip, whole frames, 8-bit range, mean over frames."""
+    values = []
+    for seed in seeds:
+        clip = torch.from_numpy(render_scene(random_edit(seed).target, frames, size, size)).permute(3, 0, 1, 2)[None]
+        decoded = vae.decode(vae.encode(clip.to(vae.device) / 127.5 - 1).latent_dist.mode()).sample
+        pixels = (decoded.cpu() * 127.5 + 127.5).round().clamp(0, 255)
+        mse = (pixels - clip).square().mean(dim=(0, 1, 3, 4))
+        values.append(float((10 * torch.log10(255**2 / mse)).mean()))
+    return values
