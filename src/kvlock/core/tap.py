@@ -141,6 +141,4 @@ def _wrapper_class(inner_class: type) -> type:
 
 def _forwarded(name: str) -> property:
     """An attribute that lives on the wrapped processor, so that set_attention_backend still reaches it."""
-    return property(
-        lambda self: getattr(self.inner, name, None), lambda self, value: setattr(self.inner, name, value)
-    )
+    return property(lambda self: getattr(self.inner, name, None), lambda self, value: setattr(self.inner, name, value))

@@ -13,7 +13,9 @@ THRESHOLD = 127
 GREY_SHARE = 0.02  # JPEG and video noise stays far below; a soft or wrong picture is far above
 
 
-def read_mask(path: str | Path, frames: int, height: int, width: int, invert: bool = False, dilate: int = 0) -> np.ndarray:
+def read_mask(
+    path: str | Path, frames: int, height: int, width: int, invert: bool = False, dilate: int = 0
+) -> np.ndarray:
     """A mask for a clip of that size, from a video, a folder of images, one image for all frames, or an npy file.
 
     Images with transparency are read from their alpha, palette images (DAVIS) as index above 0, others by luminance,

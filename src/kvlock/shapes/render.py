@@ -7,6 +7,7 @@ import numpy as np
 from kvlock.shapes.scene import COLOURS, Background, Scene, SceneEdit, Shape
 
 TAU = 2 * math.pi
+EDGE = 1.8  # pixels that an outline takes to pass from shape to background, as through a lens
 
 
 def render_scene(scene: Scene, frames: int, height: int, width: int) -> np.ndarray:
@@ -37,7 +38,7 @@ def _render_frame(scene: Scene, time: float, x: np.ndarray, y: np.ndarray, heigh
     for shape in reversed(scene.shapes):
         cx, cy = shape.centre(time)
         u, v = (x - cx) / shape.radius, (y - cy) / shape.radius
-        coverage = np.clip(0.5 - signed_distance(shape.kind, u, v) * shape.radius * height, 0, 1)[..., None]
+        coverage = np.clip(0.5 - signed_distance(shape.kind, u, v) * shape.radius * height / EDGE, 0, 1)[..., None]
         frame = (1 - coverage) * frame + coverage * _shaded(shape, u, v)
     return frame
 
@@ -72,7 +73,9 @@ def signed_distance(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
             return _polygon(u, v, [(math.sin(a), -math.cos(a)) for a in (0, TAU / 3, 2 * TAU / 3)])
         case "star":
             radii = [(1.0, 0.42)[i % 2] for i in range(10)]
-            return _polygon(u, v, [(r * math.sin(i * TAU / 10), -r * math.cos(i * TAU / 10)) for i, r in enumerate(radii)])
+            return _polygon(
+                u, v, [(r * math.sin(i * TAU / 10), -r * math.cos(i * TAU / 10)) for i, r in enumerate(radii)]
+            )
     raise ValueError(f"shape kind {kind!r} is unknown")
 
 

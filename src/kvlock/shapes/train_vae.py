@@ -1,4 +1,4 @@
-"""Training the world's video VAE: reconstruction of rendered clips, half of them with a grey hole as VACE sees them."""
+"""Training the world's video VAE: reconstruction of rendered clips, some with a grey hole as VACE sees them."""
 
 from pathlib import Path
 

@@ -52,7 +52,10 @@ def train(
             sums[name] = sums.get(name, 0.0) + float(value.detach()) / LOG_EVERY
         if step % LOG_EVERY == 0:
             left = (time.monotonic() - began) / (step - first) * (steps - step)
-            _log(folder, {"step": step, **{k: round(v, 6) for k, v in sums.items()}, "minutes_left": round(left / 60, 1)})
+            _log(
+                folder,
+                {"step": step, **{k: round(v, 6) for k, v in sums.items()}, "minutes_left": round(left / 60, 1)},
+            )
             sums = {}
         if step % save_every == 0 or step == steps:
             _save(folder, params, ema, optimizer, step)

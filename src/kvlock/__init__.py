@@ -1,0 +1,26 @@
+"""kvlock: edit one thing in a video and keep the rest (KV-Lock, arXiv 2603.09657)."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EditRequest": "kvlock.core.types",
+    "EditResult": "kvlock.core.types",
+    "StepRecord": "kvlock.core.types",
+    "KVLockConfig": "kvlock.core.config",
+    "METHODS": "kvlock.core.config",
+    "NonFiniteError": "kvlock.core.edit",
+    "edit_clips": "kvlock.core.edit",
+    "edit": "kvlock.editing",
+    "default_config": "kvlock.editing",
+    "load_backbone": "kvlock.backbones.loading",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    """Public names are imported when they are first used: `import kvlock` loads neither torch nor diffusers."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'kvlock' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""What needs every other part: scenes as files, measurements."""

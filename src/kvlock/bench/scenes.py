@@ -1,0 +1,54 @@
+"""Scenes as files."""
+
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from kvlock.media.pictures import contact_sheet
+from kvlock.media.video import Clip, write_video
+from kvlock.shapes.render import render_mask, render_scene
+from kvlock.shapes.scene import Scene, random_edit
+
+FRAMES, SIZE, RATE = 9, 96, Fraction(8)
+
+
+def write_scene(seed: int, out: Path) -> tuple[Scene, Scene]:
+    """The scene's `source.mp4`, `mask.mp4` and `truth.mp4` under `out`; returns source and target."""
+    edit = random_edit(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frames in _clips(seed).items():
+        write_video(out / f"{name}.mp4", frames, _timing(frames), lossless=True)
+    return edit.source, edit.target
+
+
+def render_scenes(seeds: range, out: Path) -> None:
+    """One folder a scene, a sheet of all, and `scenes.json` with every record and prompt."""
+    rows, records = {}, []
+    for seed in seeds:
+        write_scene(seed, out / f"{seed:05d}")
+        edit, clips = random_edit(seed), _clips(seed)
+        rows[f"{seed}: {edit.kind}: {edit.source.prompt} -> {edit.target.prompt}"] = np.concatenate(
+            list(clips.values()), 2
+        )
+        records.append(
+            {"seed": seed, "source_prompt": edit.source.prompt, "prompt": edit.target.prompt, **asdict(edit)}
+        )
+    contact_sheet(rows).save(out / "sheet.png")
+    (out / "scenes.json").write_text(json.dumps(records, indent=1))
+
+
+def _clips(seed: int) -> dict[str, np.ndarray]:
+    edit = random_edit(seed)
+    mask = render_mask(edit, FRAMES, SIZE, SIZE)
+    return {
+        "source": render_scene(edit.source, FRAMES, SIZE, SIZE),
+        "mask": np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1),
+        "truth": render_scene(edit.target, FRAMES, SIZE, SIZE),
+    }
+
+
+def _timing(frames: np.ndarray) -> Clip:
+    return Clip(frames, RATE, tuple(range(len(frames))), 1 / RATE, Path())

@@ -1,0 +1,442 @@
+"""The command line. Commands are frozen records; torch and diffusers are imported when one runs."""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from kvlock.backbones.known_models import KNOWN_MODELS, known_model
+from kvlock.core.config import METHODS, KVLockConfig, method_config
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kvlock.core.types import StepRecord
+    from kvlock.media.video import Clip
+
+FLAG_NAMES = {"num_inference_steps": "steps"}
+LIBRARIES = ("kvlock", "torch", "diffusers", "transformers", "av", "numpy")
+
+
+def _overrides() -> type:
+    """KVLockConfig's fields as optional flags: what is not given is the model's or the method's own."""
+    columns = []
+    for f in dataclasses.fields(KVLockConfig):
+        flag = tyro.conf.arg(name=FLAG_NAMES.get(f.name, f.name.replace("_", "-")), help=f.metadata["help"])
+        columns.append((f.name, Annotated[f.type | None, flag], field(default=None)))  # type: ignore[operator]
+    return dataclasses.make_dataclass("ConfigOverrides", columns, frozen=True)
+
+
+ConfigOverrides = _overrides()
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edit one thing in a clip and keep the rest."""
+
+    clip: Annotated[str, tyro.conf.Positional] = ""
+    """The source: a video file, or a folder of PNG/JPEG frames."""
+    mask: str = ""
+    """Where the edit may happen (white): a video, a folder, one image for all frames, or an .npy file."""
+    prompt: str = ""
+    """What the edited clip shows."""
+    source_prompt: str = ""
+    """What the source shows; empty is fine."""
+    negative_prompt: str = ""
+    """What to steer away from."""
+    out: str = ""
+    """A folder for everything, or an .mp4 file for the edited clip alone."""
+    model: str = "shapes"
+    """A name from `kvlock models`, a hub id, or a diffusers folder."""
+    method: str = "kv-lock"
+    """kv-lock, or a row of the paper's ablation: plain, rigid, fixed-0.5, global, kv-only, ..."""
+    seed: int = 0
+    """The noise belongs to the seed alone."""
+    size: str = "auto"
+    """WIDTHxHEIGHT whose area the clip is scaled to for the model; 'auto' is the model's own, 'keep' the clip's."""
+    fps: float = 16
+    """Frame rate of a folder of frames; a video file keeps its own."""
+    invert_mask: bool = False
+    """Edit where the mask is black."""
+    dilate: int = 0
+    """Grow the mask by that many pixels."""
+    composite: bool = False
+    """Paste the source's pixels back outside the (dilated, feathered) mask: an exact background."""
+    lossless: bool = False
+    """Write RGB H.264 that decodes to the very bytes."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16; the VAE is float32 always."""
+    offload: bool = False
+    """Keep each part of the model on the CPU until it runs."""
+    flow_shift: float | None = None
+    """Timestep shift; the checkpoint's own where it is not given."""
+    overwrite: bool = False
+    """Replace files that exist."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """A run.json: make that edit again, to the byte; only --out and --overwrite are read beside it."""
+    config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(default_factory=ConfigOverrides)  # type: ignore
+
+    def run(self) -> None:
+        """Make the edit and write its files."""
+        arguments = _arguments_of_run(self.from_, self) if self.from_ else self
+        run_edit(arguments)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Render a clip of the built-in world, edit it with KV-Lock, and say where to look."""
+
+    out: str = "kvlock-demo"
+    """Folder for the clip, its mask and the edit."""
+    seed: int = 31
+    """Which scene of the built-in world."""
+    overwrite: bool = True
+    """Replace the files of an earlier demo."""
+
+    def run(self) -> None:
+        """Scene, mask, edit, comparison with the true edited clip."""
+        from kvlock.bench.scenes import write_scene
+
+        source, target = write_scene(self.seed, Path(self.out))
+        edit = Edit(
+            clip=f"{self.out}/source.mp4",
+            mask=f"{self.out}/mask.mp4",
+            source_prompt=source.prompt,
+            prompt=target.prompt,
+            out=self.out,
+            overwrite=self.overwrite,
+        )
+        print(f"source: {source.prompt}\nedit:   {target.prompt}")
+        run_edit(edit)
+        print(f"look at {self.out}/comparison.mp4 (source | mask | edited), sheet.png and trace.png")
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that are known by a short name."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("name", "family", "DiT parameters", "weights", "licence", "size", "frames", "source")
+        for m in KNOWN_MODELS:
+            size = f"{m.size[1]}x{m.size[0]}"
+            source = "comes with kvlock" if m.packaged else m.source
+            row = (f"{m.parameters:,.0f} M", f"{m.weights_gb:g} GB", m.licence, size, str(m.max_frames), source)
+            table.add_row(m.name, m.family, *row)
+        Console().print(table)
+        print("Anything else given as --model is taken as a hub id (owner/name) or a diffusers folder.")
+
+
+@dataclass(frozen=True)
+class ShapesRender:
+    """Render scenes of the built-in world: source, mask and true edit as mp4, a PNG sheet, and JSON."""
+
+    out: str
+    """Folder to write to."""
+    num: int = 8
+    """How many scenes."""
+    seed: int = 0
+    """The first scene's seed; the others follow."""
+
+    def run(self) -> None:
+        """Write the scenes."""
+        from kvlock.bench.scenes import render_scenes
+
+        render_scenes(range(self.seed, self.seed + self.num), Path(self.out))
+        print(f"{self.num} scenes in {self.out}")
+
+
+@dataclass(frozen=True)
+class ShapesTrain:
+    """Train the built-in world's model: VAE, latents, transformer, decoder. Resumes where it was stopped."""
+
+    out: str
+    """Folder for the training state and, at the end, the two model folders."""
+    stage: str = "all"
+    """all, vae, latents, transformer, decoder or export."""
+    vae_steps: int = 2600
+    """Steps of the VAE, 8 crops each."""
+    transformer_steps: int = 12000
+    """Steps of the transformer, 16 clips each."""
+    decoder_steps: int = 1500
+    """Steps of the decoder alone, on whole clips."""
+    clips: int = 12000
+    """Clips that the transformer sees."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self) -> None:
+        """Run the stages."""
+        from kvlock.backbones.loading import resolve_device
+        from kvlock.bench.shapes_evaluation import draw_samples
+        from kvlock.shapes.training import train_world
+
+        steps = dict(vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps)
+        out, samples = Path(self.out), Path(self.out) / "samples"
+        device = str(resolve_device(self.device))
+        train_world(out, self.stage, steps, self.clips, device, lambda model, step: draw_samples(model, samples, step))
+
+
+@dataclass(frozen=True)
+class ShapesEvaluate:
+    """Measure the built-in model on held-out scenes: VAE, edits by each method, text-to-video."""
+
+    out: str
+    """Folder for the numbers (JSON) and a contact sheet."""
+    num: int = 64
+    """How many scenes."""
+    seed: int = 0
+    """The first held-out seed."""
+    steps: int = 30
+    """Denoising steps."""
+    methods: tuple[str, ...] = ("plain", "kv-lock")
+    """Which methods edit the scenes."""
+    model: str = "shapes"
+    """The model to edit with."""
+    t2v_model: str = "shapes-t2v"
+    """The text-to-video model."""
+
+    def run(self) -> None:
+        """Measure and print."""
+        from kvlock.bench.shapes_evaluation import evaluate_world
+
+        evaluate_world(
+            Path(self.out),
+            range(self.seed, self.seed + self.num),
+            self.steps,
+            self.methods,
+            self.model,
+            self.t2v_model,
+        )
+
+
+Shapes = (
+    Annotated[ShapesRender, tyro.conf.subcommand("render")]
+    | Annotated[ShapesTrain, tyro.conf.subcommand("train")]
+    | Annotated[ShapesEvaluate, tyro.conf.subcommand("evaluate")]
+)
+
+
+@dataclass(frozen=True)
+class ShapesGroup:
+    """The built-in world of moving shapes."""
+
+    action: Annotated[Shapes, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    def run(self) -> None:
+        """Run the chosen action."""
+        self.action.run()
+
+
+Command = (
+    Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[ShapesGroup, tyro.conf.subcommand("shapes")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
+)
+
+
+def run_edit(arguments: Edit) -> None:
+    """Read, edit, report, write."""
+    out = Path(arguments.out)
+    _check_arguments(arguments, out)
+    known = known_model(arguments.model)
+    overrides = {k: v for k, v in asdict(arguments.config).items() if v is not None}  # type: ignore[call-overload]
+    config = method_config(arguments.method, known.defaults if known else {}, overrides)
+
+    from fractions import Fraction
+
+    import torch
+
+    from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
+    from kvlock.core.types import EditRequest
+    from kvlock.editing import background_report, edit, fit_of
+    from kvlock.media.composite import composite
+    from kvlock.media.mask import read_mask
+    from kvlock.media.video import read_video
+
+    resolve_dtype(arguments.dtype, str(resolve_device(arguments.device)))
+    max_frames = known.max_frames if known else 1024
+    clip = read_video(arguments.clip, max_frames, Fraction(arguments.fps).limit_denominator(1001))
+    mask = read_mask(arguments.mask, *clip.frames.shape[:3], arguments.invert_mask, arguments.dilate)
+    if mask.all():
+        print("warning: the mask is full, so there is no background to keep", file=sys.stderr)
+    backbone = load_backbone(
+        arguments.model, arguments.device, arguments.dtype, arguments.offload, arguments.flow_shift
+    )
+    request = EditRequest(
+        torch.from_numpy(clip.frames),
+        torch.from_numpy(mask),
+        arguments.prompt,
+        arguments.source_prompt,
+        arguments.negative_prompt,
+        arguments.seed,
+    )
+    fit = fit_of(backbone, request, _size(arguments.size, known.size if known else None), max_frames)
+    print(f"clip: {fit}")
+    with _progress(config.num_inference_steps - config.first_step) as on_step:
+        result = edit(backbone, request, config, fit, on_step)
+    edited = result.video.numpy()
+    if arguments.composite:
+        edited = composite(clip.frames, edited, mask)
+    report = background_report(backbone, request, edited, fit)
+    run = {
+        "arguments": asdict(arguments),
+        "config": asdict(config),
+        "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "device": str(backbone.device),
+        "fit": str(fit),
+        "background": asdict(report),
+    }
+    if out.suffix == ".mp4":
+        _write_clip(out, edited, clip, arguments.lossless)
+    else:
+        _write_folder(out, clip, mask, edited, result.trace, config.threshold, run, arguments.lossless)
+    print(f"{report}\nwritten: {out}")
+
+
+def _check_arguments(arguments: Edit, out: Path) -> None:
+    """What can be said before anything is loaded."""
+    for name in ("clip", "mask", "prompt", "out"):
+        if not getattr(arguments, name).strip():
+            flag = "CLIP" if name == "clip" else f"--{name}"
+            raise ValueError(f"{flag} is missing; see kvlock edit --help")
+    if arguments.method not in METHODS:
+        raise ValueError(f"method {arguments.method!r} is unknown; expected one of {', '.join(METHODS)}")
+    if arguments.fps <= 0:
+        raise ValueError(f"--fps is {arguments.fps}; expected above 0")
+    _size(arguments.size, None)
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    if arguments.overwrite:
+        return
+    if out.suffix == ".mp4" and out.exists():
+        raise ValueError(f"--out {out} exists; give another name or --overwrite")
+    if out.suffix != ".mp4" and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"--out {out} is not empty; give another folder or --overwrite")
+
+
+def _size(text: str, own: tuple[int, int] | None) -> tuple[int, int] | None:
+    if text in ("auto", "keep"):
+        return own if text == "auto" else None
+    width, x, height = text.partition("x")
+    if not (x and height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise ValueError(f"--size is {text!r}; expected WIDTHxHEIGHT such as 832x480, auto, or keep")
+    return int(height), int(width)
+
+
+def _arguments_of_run(path: str, given: Edit) -> Edit:
+    """The arguments that a run.json holds, with this call's --out."""
+    try:
+        saved = json.loads(Path(path).read_text())["arguments"]
+        config = ConfigOverrides(**saved.pop("config"))
+        return Edit(**{**saved, "config": config, "out": given.out, "overwrite": given.overwrite})
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"--from {path} is not a run.json of kvlock ({type(error).__name__}: {error})") from error
+
+
+def _write_clip(out: Path, edited: "np.ndarray", clip: "Clip", lossless: bool) -> None:
+    from kvlock.media.video import write_video
+
+    write_video(out, edited, clip, lossless)
+
+
+def _write_folder(
+    out: Path,
+    clip: "Clip",
+    mask: "np.ndarray",
+    edited: "np.ndarray",
+    trace: "tuple[StepRecord, ...]",
+    threshold: float,
+    run: dict[str, Any],
+    lossless: bool,
+) -> None:
+    """All files in a hidden folder first, then moved into place together."""
+    from dataclasses import replace
+
+    from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
+    from kvlock.media.video import write_video
+
+    unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=out.absolute().parent))
+    try:
+        write_video(unfinished / "edited.mp4", edited, clip, lossless)
+        write_video(unfinished / "comparison.mp4", side_by_side(clip.frames, mask, edited), replace(clip, path=Path()))
+        sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
+        sheet.save(unfinished / "sheet.png")
+        (unfinished / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
+        plot_trace(trace, threshold, unfinished / "trace.png")
+        (unfinished / "run.json").write_text(json.dumps(run, indent=1))
+        out.mkdir(exist_ok=True)
+        for file in unfinished.iterdir():
+            os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def _progress(steps: int) -> "Iterator[Callable[[StepRecord], None]]":
+    """A bar with an estimate; gives the function that each step's record goes to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("variance {task.fields[variance]} alpha {task.fields[alpha]} omega {task.fields[omega]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("edit", total=steps, variance="-", alpha="-", omega="-")
+
+        def on_step(record: "StepRecord") -> None:
+            variance = "-" if record.variance is None else f"{record.variance:.4f}"
+            alpha, omega = f"{record.fusion_ratio:.2f}", f"{record.guidance_scale:.2f}"
+            bar.update(task, advance=1, variance=variance, alpha=alpha, omega=omega)
+
+        yield on_step
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it was done, 2 for what the user can mend, 4 out of memory, 130 interrupted."""
+    command = tyro.cli(
+        Command, prog="kvlock", description="Edit one thing in a video and keep the rest.", args=arguments
+    )
+    try:
+        command.run()
+    except (ValueError, ArithmeticError, OSError) as error:
+        print(f"kvlock: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kvlock: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
+            raise
+        print("kvlock: out of memory; try --rows sequential, --offload, or a smaller --size", file=sys.stderr)
+        return 4
+    return 0
+
+
+def run_and_exit() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run_and_exit()

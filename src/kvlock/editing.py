@@ -1,0 +1,77 @@
+"""A clip of any size through the core and back: what `kvlock.edit` and the command line both call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from kvlock.backbones.known_models import known_model
+from kvlock.core.config import KVLockConfig, method_config
+from kvlock.core.edit import edit_clips
+from kvlock.core.protocols import Backbone
+from kvlock.core.types import EditRequest, EditResult, StepRecord
+from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
+from kvlock.metrics.background import psnr_background, ssim_background
+
+
+@dataclass(frozen=True)
+class BackgroundReport:
+    """How well the background was kept, beside the best that the model's VAE can do (the source through it)."""
+
+    psnr: float
+    ssim: float
+    psnr_ceiling: float
+    ssim_ceiling: float
+
+    def __str__(self) -> str:
+        return (
+            f"background: PSNR {self.psnr:.2f} dB, SSIM {self.ssim:.4f} "
+            f"(VAE alone: {self.psnr_ceiling:.2f} dB, {self.ssim_ceiling:.4f})"
+        )
+
+
+def default_config(model: str, method: str = "kv-lock", **overrides) -> KVLockConfig:
+    """The config of a method on a model: the model's own defaults, then the method's fields, then `overrides`."""
+    known = known_model(model)
+    return method_config(method, known.defaults if known else {}, overrides)
+
+
+def fit_of(backbone: Backbone, request: EditRequest, size: tuple[int, int] | None, max_frames: int | None) -> Fit:
+    """How a clip is brought to the size the model needs; `size` (height, width) gives the area to scale to."""
+    multiple = tuple(s * p for s, p in zip(backbone.vae_stride[1:], backbone.patch_size[1:]))
+    area = size[0] * size[1] if size else None
+    return fit_to_model(tuple(request.video.shape[:3]), multiple, backbone.vae_stride[0], area, max_frames)
+
+
+def edit(
+    backbone: Backbone,
+    request: EditRequest,
+    config: KVLockConfig | None = None,
+    fit: Fit | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> EditResult:
+    """Edit one clip of any size; the result has the clip's own size and frame count.
+
+    Without `fit` the clip's size is kept, rounded to the model's multiples, and its frames are padded to the VAE's
+    rhythm; both are undone. Raises ValueError for an unsuitable request, NonFiniteError if the model breaks down.
+    """
+    fit = fit or fit_of(backbone, request, None, None)
+    fitted = replace(request, video=fit_video(request.video.numpy(), fit), mask=fit_mask(request.mask.numpy(), fit))
+    told = (lambda records: on_step(records[0])) if on_step else None
+    result = edit_clips(backbone, [fitted], config or KVLockConfig(), told)[0]
+    return replace(result, video=torch.from_numpy(unfit_video(result.video, fit)))
+
+
+@torch.no_grad()
+def background_report(backbone: Backbone, request: EditRequest, edited: np.ndarray, fit: Fit) -> BackgroundReport:
+    """Compare the edit's background, and that of the source sent through the VAE, with the source, at its own size."""
+    source, mask = request.video.numpy(), request.mask.numpy()
+    coded = backbone.decode_video(backbone.encode_video(fit_video(source, fit)[None]))[0]
+    ceiling = unfit_video(coded, fit)
+    return BackgroundReport(
+        psnr_background(source, edited, mask),
+        ssim_background(source, edited, mask),
+        psnr_background(source, ceiling, mask),
+        ssim_background(source, ceiling, mask),
+    )

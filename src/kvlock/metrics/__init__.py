@@ -1,0 +1,1 @@
+"""How well a clip was kept: each metric under the name of its reading."""

@@ -1,0 +1,29 @@
+"""The background against the source, on uint8 tensors in memory, never on an encoded file."""
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+
+def psnr_background(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> float:
+    """Squared error averaged over background pixels only, per frame, in dB; the mean over frames.
+
+    source, edited: uint8 [F, H, W, 3]; mask: bool [F, H, W], True where the edit may happen. Frames without
+    background do not count; an exact frame counts 100 dB. NaN where no frame has background.
+    """
+    values = []
+    for before, after, inside in zip(source, edited, mask):
+        if not inside.all():
+            mse = np.mean((before[~inside].astype(np.float64) - after[~inside]) ** 2)
+            values.append(min(100.0, 10 * np.log10(255**2 / mse)) if mse else 100.0)
+    return float(np.mean(values)) if values else float("nan")
+
+
+def ssim_background(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> float:
+    """The SSIM map (Gaussian window, sigma 1.5) averaged over background pixels, per frame; the mean over frames."""
+    values = []
+    for before, after, inside in zip(source, edited, mask):
+        if not inside.all():
+            settings = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
+            _, similarity = structural_similarity(before, after, channel_axis=-1, full=True, **settings)
+            values.append(similarity[~inside].mean())
+    return float(np.mean(values)) if values else float("nan")
