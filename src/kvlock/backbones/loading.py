@@ -85,25 +85,35 @@ def _source(model: str) -> str:
 
 
 def _pipeline_name(model: str, source: str) -> str:
-    if Path(source).is_dir():
-        index = _check_folder(model, Path(source))
-    else:
-        try:
-            index = DiffusionPipeline.load_config(source)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"model {model!r} could not be fetched from the hub: {reason}") from error
+    """The pipeline class of a model that can be edited with, and is whole and safe where it is a folder."""
+    folder = Path(source) if Path(source).is_dir() else None
+    index = _folder_index(model, folder) if folder else _hub_index(model, source)
     name = index.get("_class_name")
     if name not in FAMILIES:
         raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {', '.join(FAMILIES)}")
+    if folder:
+        _check_components(model, folder, index)
     return name
 
 
-def _check_folder(model: str, folder: Path) -> dict:
-    """Its model_index.json, after a look that every component is there and none is a pickle."""
-    if not (folder / "model_index.json").is_file():
-        raise ValueError(f"model folder {model!r} has no model_index.json; expected a diffusers folder")
-    index = json.loads((folder / "model_index.json").read_text())
+def _hub_index(model: str, source: str) -> dict:
+    try:
+        return dict(DiffusionPipeline.load_config(source))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"model {model!r} could not be fetched from the hub: {reason}") from error
+
+
+def _folder_index(model: str, folder: Path) -> dict:
+    try:
+        return json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model folder {model!r} has no readable model_index.json; expected a diffusers folder"
+        ) from error
+
+
+def _check_components(model: str, folder: Path, index: dict) -> None:
     needed = [n for n, value in index.items() if isinstance(value, list) and value[0]]
     for component in needed:
         if not (folder / component).is_dir():
@@ -114,7 +124,6 @@ def _check_folder(model: str, folder: Path) -> dict:
             pickle = next((n for n in names if n.endswith(PICKLES)), None)
             found = f"pickled weights ({pickle}), which can run code" if pickle else "no weights"
             raise ValueError(f"model folder {model!r} has {found} in {component}/; expected .safetensors")
-    return index
 
 
 def _from_pretrained(cls: type, source: str, **kwargs):

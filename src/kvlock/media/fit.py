@@ -40,7 +40,8 @@ def fit_to_model(
         raise ValueError(f"the clip has {frames} frame; expected at least {MIN_FRAMES}")
     padded = math.ceil((frames - 1) / stride) * stride + 1
     if max_frames and padded > max_frames:
-        raise ValueError(f"the clip has {frames} frames, the model takes {max_frames}; cut it to {max_frames} frames")
+        most = (max_frames - 1) // stride * stride + 1
+        raise ValueError(f"the clip has {frames} frames, the model takes {most}; cut it to {most} frames")
     scale = math.sqrt(area / (height * width)) if area else 1.0
     sides = (max(m, round(s * scale / m) * m) for s, m in zip((height, width), multiple))
     return Fit(source, (padded, *sides))

@@ -81,8 +81,9 @@ def _image_mask(path: Path) -> np.ndarray:
 
 def _array_mask(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file)  # npy and no pickle; np.load would open an npz, too
+    except Exception as error:  # MemoryError, even, where a damaged header promises a huge array
         raise BadVideoError(f"{path}: cannot be read as an array ({error})") from error
     if array.ndim == 2:
         array = array[None]
@@ -90,7 +91,7 @@ def _array_mask(path: Path) -> np.ndarray:
         raise BadVideoError(f"{path}: the array has shape {array.shape}; expected [F, H, W] or [H, W]")
     if array.dtype == bool:
         return array
-    values = np.unique(array)
+    values = np.unique(array) if array.dtype.kind in "iuf" else np.array([np.nan])
     if not np.isin(values, (0, 1)).all() and not np.isin(values, (0, 255)).all():
         raise BadVideoError(f"{path}: the array is not black and white; expected bool, 0 and 1, or 0 and 255")
     return array > 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -96,7 +97,7 @@ def frame_files(folder: Path) -> list[Path]:
     files = [f for f in folder.iterdir() if f.suffix.lower() in IMAGES]
     if not files:
         raise BadVideoError(f"{folder}: the folder holds no PNG or JPEG frames")
-    return sorted(files, key=lambda f: (int("".join(filter(str.isdigit, f.stem)) or 0), f.name))
+    return sorted(files, key=lambda f: (int("".join(filter(str.isdecimal, f.stem)) or 0), f.name))
 
 
 def open_image(path: Path) -> Image.Image:
@@ -123,7 +124,7 @@ def _read_folder(folder: Path, max_frames: int) -> np.ndarray:
 
 def _decode(path: Path, max_frames: int) -> Clip:
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    with av.open(str(path), options=options) as container:
+    with av.open(str(path.absolute()), options=options) as container:  # "a:b.mp4" alone would name a protocol
         if not container.streams.video:
             raise BadVideoError(f"{path}: the file has no video stream")
         stream = container.streams.video[0]
@@ -131,18 +132,26 @@ def _decode(path: Path, max_frames: int) -> Clip:
             raise BadVideoError(f"{path}: {stream.width}x{stream.height} is larger than {MAX_PIXELS} pixels")
         _check_count(path, stream.frames, max_frames)
         stream.thread_type = "AUTO"
-        frames, times = [], []
-        for frame in container.decode(stream):
-            _check_count(path, len(frames) + 1, max_frames)
-            if frame.color_trc in HDR_TRANSFERS:
-                raise BadVideoError(f"{path}: HDR video is not supported; convert it to SDR (bt709) first")
-            if frame.is_corrupt:
-                raise BadVideoError(f"{path}: frame {len(frames)} is damaged; re-encode or repair the file")
-            frames.append(_to_rgb(frame))
-            times.append(len(times) if frame.pts is None else frame.pts)
-        _check_complete(path, container, stream, len(frames), times)
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 16)
-        return Clip(np.stack(frames), rate, tuple(times), Fraction(stream.time_base), path)
+        frames, times, trimmed, end = [], [], 0, 0.0
+        for packet in container.demux():  # every stream's, as the one that ends last tells whether the file is whole
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != stream.index:
+                continue
+            trimmed += packet.is_discard  # cut off by an edit list: in the file, but not in the clip
+            for frame in packet.decode():
+                _check_count(path, len(frames) + 1, max_frames)
+                if frame.color_trc in HDR_TRANSFERS:
+                    raise BadVideoError(f"{path}: HDR video is not supported; convert it to SDR (bt709) first")
+                if frame.is_corrupt:
+                    raise BadVideoError(f"{path}: frame {len(frames)} is damaged; re-encode or repair the file")
+                frames.append(_to_rgb(frame))
+                times.append(frame.pts)
+        _check_complete(path, container, stream, len(frames), trimmed, end)
+        rate, time_base = Fraction(stream.average_rate or stream.guessed_rate or 16), Fraction(stream.time_base)
+        if None in times or any(later <= time for time, later in pairwise(times)):  # AVI holds no such times
+            times, time_base = range(len(frames)), 1 / rate
+        return Clip(np.stack(frames), rate, tuple(times), time_base, path)
 
 
 def _check_count(path: Path, count: int, max_frames: int) -> None:
@@ -152,19 +161,18 @@ def _check_count(path: Path, count: int, max_frames: int) -> None:
         )
 
 
-def _check_complete(path: Path, container: av.container.InputContainer, stream, count: int, times: list[int]) -> None:
-    """A file cut short may decode without an exception."""
+def _check_complete(
+    path: Path, container: av.container.InputContainer, stream, count: int, trimmed: int, end: float
+) -> None:
+    """A file cut short may decode without an exception; `end` is where its last packet ends, in seconds."""
     if count == 0:
         raise BadVideoError(f"{path}: the file holds no video frames")
-    if stream.frames and count < stream.frames:
-        raise BadVideoError(f"{path}: damaged or truncated, {count} of {stream.frames} frames decode")
-    if container.duration and not container.streams.audio:
-        seen = float((times[-1] - times[0]) * stream.time_base) + 2 / float(stream.average_rate or 16)
-        if seen < 0.9 * container.duration / av.time_base - 0.1:
-            raise BadVideoError(
-                f"{path}: truncated, its header promises {container.duration / av.time_base:.1f} s "
-                f"and {seen:.1f} s decode"
-            )
+    if stream.frames and count + trimmed < stream.frames:
+        raise BadVideoError(f"{path}: damaged or truncated, {count} of {stream.frames - trimmed} frames decode")
+    promised = (container.duration or 0) / av.time_base
+    seen = end - (container.start_time or 0) / av.time_base
+    if seen + 2 / float(stream.average_rate or 16) + 0.1 < promised:
+        raise BadVideoError(f"{path}: truncated, its header promises {promised:.1f} s and it holds {seen:.1f} s")
 
 
 def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -180,7 +188,7 @@ def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def _encode(path: Path, frames: np.ndarray, like: Clip, lossless: bool) -> None:
     height, width = frames.shape[1:3]
-    with av.open(str(path), "w", format="mp4") as container:
+    with av.open(str(path.absolute()), "w", format="mp4") as container:
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=like.rate)
         stream.width, stream.height = width, height
         stream.codec_context.time_base = like.time_base
@@ -193,18 +201,16 @@ def _encode(path: Path, frames: np.ndarray, like: Clip, lossless: bool) -> None:
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = BT709
             context.color_range = 1
-        source = av.open(str(like.path), options={"protocol_whitelist": "file"}) if like.is_file else None
+        source = av.open(str(like.path.absolute()), options={"protocol_whitelist": "file"}) if like.is_file else None
         try:
-            audio = [(s, container.add_stream_from_template(s)) for s in source.streams.audio] if source else []
+            audio = {s.index: container.add_stream_from_template(s) for s in source.streams.audio} if source else {}
             for array, time in zip(frames, like.times):
                 container.mux(stream.encode(_from_rgb(array, stream.pix_fmt, time, like.time_base)))
             container.mux(stream.encode())
-            for original, copy in audio:
-                source.seek(0)
-                for packet in source.demux(original):
-                    if packet.dts is not None:
-                        packet.stream = copy
-                        container.mux(packet)
+            for packet in source.demux(source.streams.audio) if audio else ():
+                if packet.dts is not None:
+                    packet.stream = audio[packet.stream_index]
+                    container.mux(packet)
         finally:
             if source:
                 source.close()

@@ -1,0 +1,102 @@
+"""Every equation again in slow loops, written from the paper and its sources; imports nothing from kvlock."""
+
+import math
+
+import torch
+
+
+def latent_mask(mask, stride):
+    """Pixel mask [F, H, W] -> latent mask: time causal (frame 0 alone, then groups), any edited pixel counts."""
+    frames, height, width = mask.shape
+    st, sh, sw = stride
+    out = torch.zeros((frames - 1) // st + 1, height // sh, width // sw, dtype=torch.bool)
+    for f in range(frames):
+        latent = 0 if f == 0 else (f - 1) // st + 1
+        for y in range(height):
+            for x in range(width):
+                if mask[f, y, x]:
+                    out[latent, y // sh, x // sw] = True
+    return out
+
+
+def token_mask(latent, patch):
+    """Latent mask [f, h, w] -> token mask [L], row-major."""
+    pt, ph, pw = patch
+    frames, height, width = (s // p for s, p in zip(latent.shape, patch))
+    out = []
+    for f in range(frames):
+        for y in range(height):
+            for x in range(width):
+                out.append(bool(latent[f * pt : (f + 1) * pt, y * ph : (y + 1) * ph, x * pw : (x + 1) * pw].any()))
+    return torch.tensor(out)
+
+
+def fuse(new, source, foreground, alpha):
+    """K = K_new on foreground tokens, alpha K_src + (1 - alpha) K_new on background tokens; [L, D]."""
+    out = torch.empty_like(new)
+    for token in range(len(new)):
+        for channel in range(new.shape[1]):
+            if foreground[token]:
+                out[token, channel] = new[token, channel]
+            else:
+                out[token, channel] = alpha * source[token, channel] + (1 - alpha) * new[token, channel]
+    return out
+
+
+def variance(predictions, region):
+    """Unbiased variance over predictions [C, F, H, W], element by element, then the mean over the region [F, H, W]."""
+    count = len(predictions)
+    if count < 2:
+        return None
+    total, elements = 0.0, 0
+    channels, frames, height, width = predictions[0].shape
+    for c in range(channels):
+        for f in range(frames):
+            for y in range(height):
+                for x in range(width):
+                    if region[f, y, x]:
+                        values = [float(p[c, f, y, x]) for p in predictions]
+                        mean = sum(values) / count
+                        total += sum((v - mean) ** 2 for v in values) / (count - 1)
+                        elements += 1
+    return total / elements
+
+
+def control(variance, step, steps, kappa, tau, omega, lower, boost):
+    """alpha and omega of the printed schedules; at rest before the last kappa steps and without a variance."""
+    if step < steps - kappa or variance is None:
+        return 0.0, omega
+    ratio = variance / tau
+    return min(max(ratio, 0.0), 1.0), omega * min(max(ratio, lower), boost)
+
+
+def optimal_scale(conditional, unconditional):
+    """s* of CFG-Zero*, one clip."""
+    dot = sum(float(a) * float(b) for a, b in zip(conditional.flatten(), unconditional.flatten()))
+    norm = sum(float(b) ** 2 for b in unconditional.flatten())
+    return dot / (norm + 1e-8)
+
+
+def guided(conditional, unconditional, omega, scale):
+    """(1 - omega) s v_uncond + omega v_cond, as KV-Lock prints it."""
+    out = torch.empty_like(conditional)
+    flat, c, u = out.view(-1), conditional.flatten(), unconditional.flatten()
+    for i in range(len(flat)):
+        flat[i] = (1 - omega) * scale * u[i] + omega * c[i]
+    return out
+
+
+def rope_rotate(x, cos, sin):
+    """Wan's rotary embedding on pairs of channels; x [B, S, heads, D]."""
+    out = torch.empty_like(x)
+    for i in range(0, x.shape[-1], 2):
+        a, b = x[..., i], x[..., i + 1]
+        out[..., i] = a * cos[..., i] - b * sin[..., i + 1]
+        out[..., i + 1] = a * sin[..., i + 1] + b * cos[..., i]
+    return out
+
+
+def attention(query, key, value):
+    """softmax(q k^T / sqrt(d)) v; all [B, S, heads, D]."""
+    scores = torch.einsum("bshd,bthd->bhst", query, key) / math.sqrt(query.shape[-1])
+    return torch.einsum("bhst,bthd->bshd", scores.softmax(-1), value)
