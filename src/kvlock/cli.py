@@ -130,16 +130,18 @@ class Models:
 
     def run(self) -> None:
         """Print the table."""
+        from rich import box
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("name", "family", "DiT parameters", "weights", "licence", "size", "frames", "source")
+        columns = ("name", "family", "DiT", "weights", "licence", "size", "frames", "source")
+        table = Table(*columns, box=box.SIMPLE)
         for m in KNOWN_MODELS:
             size = f"{m.size[1]}x{m.size[0]}"
             source = "comes with kvlock" if m.packaged else m.source
             row = (f"{m.parameters:,.0f} M", f"{m.weights_gb:g} GB", m.licence, size, str(m.max_frames), source)
             table.add_row(m.name, m.family, *row)
-        Console().print(table)
+        Console(width=120).print(table)
         print("Anything else given as --model is taken as a hub id (owner/name) or a diffusers folder.")
 
 

@@ -19,13 +19,19 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def load_backbone(
-    model: str, device: str = "auto", dtype: str = "auto", offload: bool = False, flow_shift: float | None = None
+    model: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: bool = False,
+    flow_shift: float | None = None,
+    max_sequence_length: int | None = None,
 ) -> Backbone:
     """Load a known model, a hub id, or a local folder in the standard diffusers layout.
 
     device: "auto", "cpu", "cuda", "cuda:1", ... dtype: "auto" (bfloat16 on a GPU, float32 on the CPU) or a name in
     DTYPES; the VAE is float32 always, since a bfloat16 encode drifts in colour. `offload` keeps each component on the
-    CPU until it runs (diffusers' model CPU offload). `flow_shift` overrides the checkpoint's timestep shift.
+    CPU until it runs (diffusers' model CPU offload). `flow_shift` overrides the checkpoint's timestep shift,
+    `max_sequence_length` (text tokens) the known model's, or the pipelines' 512.
     Raises ValueError for an unknown model, device or dtype, a folder that lacks a component or holds pickled weights,
     or a scheduler that is not flow matching.
     """
@@ -44,7 +50,7 @@ def load_backbone(
         pipe.enable_model_cpu_offload(device=place)
     else:
         pipe.to(place)
-    return backbone_class(pipe, max_sequence_length=known.max_sequence_length if known else 512)
+    return backbone_class(pipe, max_sequence_length or (known.max_sequence_length if known else 512))
 
 
 def resolve_device(device: str) -> torch.device:

@@ -168,9 +168,8 @@ def evaluate_world(
 
 
 def draw_samples(model: Path, out: Path, step: int, num: int = 6) -> None:
-    """A contact sheet of a few plain edits by a model in training."""
-    backbone = load_backbone(str(model))
-    backbone.max_sequence_length = 16
+    """A contact sheet of a few plain edits by the model in training that `model` holds."""
+    backbone = load_backbone(str(model / "shapes-vace"), max_sequence_length=16)
     seeds = range(num)
     edited = edit_scenes(backbone, seeds, default_config("shapes", "plain", num_inference_steps=12))
     out.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ def read_mask(
 def dilate_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
     """bool [F, H, W] grown by `pixels` on every side."""
     if not pixels:
-        return np.ascontiguousarray(mask)
+        return np.array(mask)
     grown = F.max_pool2d(torch.from_numpy(mask.astype(np.float32)), 2 * pixels + 1, stride=1, padding=pixels)
     return grown.numpy() > 0
 

@@ -72,7 +72,7 @@ def _transformer(out: Path, steps: dict[str, int], clips: int, device: str, on_s
 
     latents = load_latents(out / "latents", clips)
     train_transformer(
-        vace, text_encoder, vae, latents, out / "transformer", steps["transformer"], 16, 1.5e-3, device, on_save
+        vace, text_encoder, vae, latents, out / "transformer", steps["transformer"], 16, 1e-3, device, on_save
     )
     vace.save_pretrained(out / "transformer-trained")
     text_encoder.save_pretrained(out / "text-trained")

@@ -1,0 +1,238 @@
+"""The command line as a user meets it: files, messages, exit codes. Runs on a tiny random Wan-VACE."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from kvlock.bench.scenes import write_scene
+from kvlock.cli import main
+from kvlock.media.video import read_video
+
+FILES = {"edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A clip, its mask, and a tiny model."""
+    root = tmp_path_factory.mktemp("world")
+    write_scene(0, root)
+    tiny.vace_pipe().save_pretrained(root / "model")
+    return root
+
+
+@pytest.fixture
+def arguments(world, tmp_path):
+    """A valid call; tests change one thing each."""
+    return {
+        "": str(world / "source.mp4"),
+        "--mask": str(world / "mask.mp4"),
+        "--prompt": "a red cat",
+        "--model": str(world / "model"),
+        "--steps": "3",
+        "--out": str(tmp_path / "out"),
+    }
+
+
+def call(arguments, *flags):
+    words = [w for name, value in arguments.items() for w in ([name, value] if name else [value])]
+    return main(["edit", *words, *flags])
+
+
+def test_an_edit_writes_its_files_and_can_be_made_again_to_the_byte(arguments, tmp_path, capsys):
+    assert call(arguments, "--threshold", "0.02") == 0
+    out = tmp_path / "out"
+    assert {f.name for f in out.iterdir()} == FILES
+    said = capsys.readouterr().out
+    assert re.search(r"background: PSNR [\d.]+ dB, SSIM [\d.]+ \(VAE alone: [\d.]+ dB", said)
+    assert "clip: size 96x96 kept, 9 frames kept" in said
+    run = json.loads((out / "run.json").read_text())
+    assert run["config"]["threshold"] == 0.02 and run["arguments"]["prompt"] == "a red cat"
+    assert {"torch", "diffusers", "kvlock", "python"} <= set(run["versions"])
+    assert len(json.loads((out / "trace.json").read_text())) == 3
+    edited, source = (read_video(p, 99) for p in (out / "edited.mp4", arguments[""]))
+    assert edited.frames.shape == source.frames.shape and edited.times == source.times
+
+    assert main(["edit", "--from", str(out / "run.json"), "--out", str(tmp_path / "again")]) == 0
+    for name in FILES - {"run.json"}:
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_an_mp4_as_out_is_the_edited_clip_alone(arguments, tmp_path):
+    arguments["--out"] = str(tmp_path / "edit.mp4")
+    assert call(arguments, "--lossless", "--composite") == 0
+    assert [f.name for f in tmp_path.iterdir()] == ["edit.mp4"]
+    edited, source = (read_video(p, 99).frames for p in (tmp_path / "edit.mp4", arguments[""]))
+    far = np.ones(source.shape[:3], dtype=bool)
+    from kvlock.media.mask import dilate_mask, read_mask
+
+    far = ~dilate_mask(read_mask(arguments["--mask"], *source.shape[:3]), 9)
+    assert np.array_equal(edited[far], source[far])
+
+
+@pytest.mark.parametrize("method", ["plain", "rigid", "fixed-0.5", "paper-literal"])
+def test_methods_run(arguments, method, tmp_path):
+    arguments["--method"] = method
+    assert call(arguments, "--rows", "sequential", "--detection", "global") == 0
+
+
+def test_a_clip_that_does_not_fit_comes_back_at_its_own_size(world, tmp_path, capsys):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((50, 71, 3), 40 * i, np.uint8)).save(frames / f"{i}.png")
+    mask = np.zeros((50, 71), np.uint8)
+    mask[10:20, 10:20] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    out = tmp_path / "out.mp4"
+    words = [str(frames), "--mask", str(tmp_path / "mask.png"), "--prompt", "x", "--steps", "1", "--out", str(out)]
+    assert main(["edit", *words, "--model", str(world / "model"), "--fps", "12"]) == 0
+    clip = read_video(out, 99)
+    assert clip.frames.shape == (6, 50, 71, 3) and clip.rate == 12
+    assert "scaled 71x50 -> 64x48, last frame repeated 3 times (6 -> 9); both undone" in capsys.readouterr().out
+
+
+def _refused(arguments, capsys, pattern, *flags):
+    """Exit code 2, one line that matches, nothing written."""
+    import pathlib
+
+    out = pathlib.Path(arguments["--out"])
+    before = sorted(p.name for p in out.parent.glob("*")) if out.parent.is_dir() else []
+    assert call(arguments, *flags) == 2
+    said = capsys.readouterr().err.strip()
+    assert re.search(pattern, said), said
+    assert len([line for line in said.splitlines() if line.startswith("kvlock:")]) == 1 and "Traceback" not in said
+    assert (sorted(p.name for p in out.parent.glob("*")) if out.parent.is_dir() else []) == before
+
+
+@pytest.mark.parametrize(
+    "change, pattern",
+    [
+        ({"": "nowhere.mp4"}, "nowhere.mp4: no such file"),
+        ({"": ""}, "CLIP is missing"),
+        ({"--mask": "nowhere.png"}, "nowhere.png: no such mask"),
+        ({"--mask": " "}, "--mask is missing"),
+        ({"--prompt": "  "}, "--prompt is missing"),
+        ({"--model": "wan3"}, "'wan3' is neither a known name"),
+        ({"--method": "magic"}, "'magic' is unknown; expected one of kv-lock"),
+        ({"--device": "tpu"}, "device 'tpu' is unknown"),
+        ({"--dtype": "int4"}, "dtype 'int4' is unknown"),
+        ({"--steps": "0"}, "num_inference_steps is 0"),
+        ({"--threshold": "-1"}, "threshold is -1.0; expected above 0"),
+        ({"--size": "big"}, "expected WIDTHxHEIGHT"),
+        ({"--dilate": "-3"}, "dilate is -3"),
+        ({"--fps": "0"}, "expected above 0"),
+        ({"--out": "/nowhere/at/all"}, "/nowhere/at does not exist"),
+        ({"--from": "nowhere.json"}, "not a run.json"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_one_sentence(arguments, capsys, change, pattern):
+    _refused(arguments | change, capsys, pattern)
+
+
+def test_bad_files_are_one_sentence(arguments, capsys, tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "empty.mp4").write_bytes(b"")
+    (made / "text.mp4").write_text("not a video")
+    whole = open(arguments[""], "rb").read()
+    (made / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    for name, pattern in (("empty", "is empty"), ("text", "cannot be decoded"), ("cut", "cut.mp4: ")):
+        _refused(arguments | {"": str(made / f"{name}.mp4")}, capsys, pattern)
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(made / "black.png")
+    Image.fromarray(np.full((96, 96), 128, np.uint8)).save(made / "grey.png")
+    Image.fromarray(np.full((48, 96), 255, np.uint8)).save(made / "small.png")
+    masks = (("black", "mask is empty"), ("grey", "not black and white"), ("small", "scale the mask to 96x96"))
+    for name, pattern in masks:
+        _refused(arguments | {"--mask": str(made / f"{name}.png")}, capsys, pattern)
+    np.save(made / "short.npy", np.ones((4, 96, 96), bool))
+    _refused(arguments | {"--mask": str(made / "short.npy")}, capsys, "4 frames, the clip 9")
+
+
+def test_a_full_mask_is_a_warning(arguments, capsys, tmp_path):
+    Image.fromarray(np.full((96, 96), 255, np.uint8)).save(tmp_path / "white.png")
+    assert call(arguments | {"--mask": str(tmp_path / "white.png"), "--steps": "1"}) == 0
+    assert "the mask is full" in capsys.readouterr().err
+
+
+def test_output_that_exists_is_kept_unless_told(arguments, capsys, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "edited.mp4").write_text("mine")
+    (out / "notes.txt").write_text("keep")
+    _refused(arguments, capsys, "not empty; give another folder or --overwrite")
+    assert (out / "edited.mp4").read_text() == "mine"
+    assert call(arguments | {"--steps": "1"}, "--overwrite") == 0
+    assert {f.name for f in out.iterdir()} == FILES | {"notes.txt"}
+    assert len(read_video(out / "edited.mp4", 99).frames) == 9
+
+
+def test_a_clip_longer_than_a_known_model_takes_is_refused(arguments, capsys, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for i in range(40):
+        Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(frames / f"{i}.png")
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "mask.png")
+    change = {"": str(frames), "--mask": str(tmp_path / "mask.png"), "--model": "shapes"}
+    _refused(arguments | change, capsys, "more frames than the model can take at once \\(33\\)")
+
+
+def test_nan_and_interrupt_leave_nothing(arguments, capsys, tmp_path, monkeypatch):
+    from kvlock.backbones.wan_vace import WanVACEBackbone
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    predict = WanVACEBackbone.predict
+    monkeypatch.setattr(WanVACEBackbone, "predict", lambda *a: predict(*a) * float("nan"))
+    _refused(arguments, capsys, "no longer finite after step 0")
+    monkeypatch.setattr(WanVACEBackbone, "predict", interrupted)
+    assert call(arguments) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_one_sentence_and_leaves_nothing(arguments, tmp_path):
+    """A file-size limit makes the system refuse to write, as a full disk does."""
+    words = [w for name, value in arguments.items() for w in ([name, value] if name else [value])]
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from kvlock.cli import main;"
+        "import kvlock.media.video, kvlock.editing;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+        f"sys.exit(main({['edit', *words]!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_import_load_neither_torch_nor_diffusers():
+    code = (
+        "import sys, kvlock, kvlock.cli\n"
+        "try: kvlock.cli.main(['edit', '--help'])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "print(sorted({'torch', 'diffusers', 'matplotlib', 'av'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    assert "--guidance-scale" in done.stdout and "omega_0" in done.stdout
+
+
+def test_an_unknown_flag_is_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["edit", "--promt", "x"])
+    assert stop.value.code == 2
+    assert "--prompt" in capsys.readouterr().err
+
+
+def test_models_prints_the_table(capsys):
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "wan2.1-vace" in said and "Apache-2.0" in said

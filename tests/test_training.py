@@ -1,0 +1,70 @@
+"""The training loop resumes as if it had not been stopped, and the stages write folders that load."""
+
+import json
+
+import pytest
+import torch
+from diffusers import WanPipeline, WanVACEPipeline
+from torch import nn
+
+from kvlock.backbones.loading import load_backbone
+from kvlock.shapes import checkpoint
+from kvlock.shapes.train_transformer import shared_trunk
+from kvlock.shapes.train_vae import clip_batch
+from kvlock.shapes.trainer import train
+from kvlock.shapes.training import train_world
+
+
+def _line(folder, steps, stop=None):
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+
+    def loss_at(step):
+        if step == stop:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+        return {"loss": (module(x) - x.sum(1, keepdim=True)).square().mean()}
+
+    return train(module, loss_at, folder, steps, 0.3, ema_decay=0.9, save_every=20)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    whole = _line(tmp_path / "whole", 100)
+    with pytest.raises(KeyboardInterrupt):
+        _line(tmp_path / "stopped", 100, stop=47)
+    resumed = _line(tmp_path / "stopped", 100)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert (whole["weight"] - 1).abs().max() < 0.3
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 100] and lines[1]["loss"] < lines[0]["loss"]
+
+
+def test_clips_for_the_vae_depend_on_their_seed_alone():
+    batch, again = clip_batch(range(5, 9), 9, 96, 48), clip_batch(range(7, 9), 9, 96, 48)
+    assert batch.shape == (4, 3, 9, 48, 48) and torch.equal(batch[2:], again)
+    assert batch.abs().max() <= 1
+
+
+def test_the_trunk_shares_its_weights_with_the_vace_model():
+    vace = checkpoint.build_transformer()
+    trunk = shared_trunk(vace)
+    shared = {id(p) for p in vace.parameters()}
+    assert all(id(p) in shared for p in trunk.parameters())
+
+
+def test_every_stage_runs_and_the_folders_load_with_diffusers(tmp_path, monkeypatch):
+    monkeypatch.setattr("kvlock.shapes.train_transformer.SHARD", 10)
+    steps, sampled = {"vae": 1, "transformer": 2, "decoder": 1}, []
+    train_world(tmp_path, "all", steps, 10, "cpu", lambda folder, step: sampled.append((folder.name, step)))
+    assert sampled == [("sample-model", 2)]
+    size = sum(f.stat().st_size for name in ("shapes-t2v", "shapes-vace") for f in (tmp_path / name).rglob("*.*"))
+    assert size < 60e6
+    for name, cls in (("shapes-t2v", WanPipeline), ("shapes-vace", WanVACEPipeline)):
+        pipe = cls.from_pretrained(tmp_path / name, local_files_only=True)
+        assert len(set(pipe.vae.config.latents_std)) > 1
+        assert load_backbone(str(tmp_path / name)).vae_stride == (4, 8, 8)
+
+
+def test_unknown_stage_is_named(tmp_path):
+    with pytest.raises(ValueError, match="stage 'unet' is unknown"):
+        train_world(tmp_path, "unet", {}, 1, "cpu")
