@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 
+import tiny
 from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
 from kvlock.media.video import read_video

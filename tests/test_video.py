@@ -128,7 +128,7 @@ def test_variable_frame_times_survive_two_trips(tmp_path):
 
 def test_the_same_clip_gives_the_same_bytes(tmp_path):
     for name in "ab":
-        write_video(tmp_path / f"{name}.mp4", noisy(), like(9))
+        write_video(tmp_path / f"{name}.mp4", noisy(3, 160, 32), like(3))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert b" threads=1 " in (tmp_path / "a.mp4").read_bytes()  # on another machine, too
 
@@ -360,6 +360,22 @@ def test_a_file_cut_short_is_refused(tmp_path, form, flags, audio, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     refused(path, "truncated|cannot be decoded|damaged")
+
+
+def test_frames_that_the_decoder_conceals_are_refused(tmp_path):
+    """FFmpeg decodes on past a hole and flags the frame, save where the hole happens to make sense to it."""
+    path, told = encode(tmp_path / "a.mp4", noisy(9)), []
+    good = path.read_bytes()
+    for hole in range(1500, 15000, 1500):
+        data = bytearray(good)
+        start = data.index(b"mdat") + hole
+        data[start : start + 300] = (b"\x00", b"\xff", b"U")[hole // 1500 % 3] * 300
+        path.write_bytes(data)
+        try:
+            assert len(read_video(path, 9).frames) == 9
+        except BadVideoError as error:
+            told.append(str(error))
+    assert any("is damaged; re-encode or repair the file" in message for message in told)
 
 
 def test_too_many_frames_are_refused_from_the_header(tmp_path):

@@ -16,7 +16,7 @@ _HOMES = {
     "default_config": "kvlock.editing",
     "load_backbone": "kvlock.backbones.loading",
 }
-__all__ = list(_HOMES)
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

@@ -2,31 +2,17 @@
 
 import dataclasses
 import json
-import os
-import platform
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from kvlock.backbones.known_models import KNOWN_MODELS, known_model
+from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel
 from kvlock.core.config import METHODS, KVLockConfig, method_config
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from kvlock.core.types import StepRecord
-    from kvlock.media.video import Clip
-
 FLAG_NAMES = {"num_inference_steps": "steps"}
-LIBRARIES = ("kvlock", "torch", "diffusers", "transformers", "av", "numpy")
 
 
 def _overrides() -> type:
@@ -92,7 +78,16 @@ class Edit:
     def run(self) -> None:
         """Make the edit and write its files."""
         arguments = _arguments_of_run(self.from_, self) if self.from_ else self
-        run_edit(arguments)
+        _check_arguments(arguments)
+        overrides = {k: v for k, v in asdict(arguments.config).items() if v is not None}  # type: ignore[call-overload]
+        method_config(arguments.method, {}, overrides)
+        from kvlock.edit_command import run_edit
+
+        run_edit(arguments, overrides)
+
+    def area_of(self, known: KnownModel | None) -> tuple[int, int] | None:
+        """(height, width) whose area the clip is scaled to; None keeps the clip's own."""
+        return size_of(self.size, known.size if known else None)
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ class Demo:
             overwrite=self.overwrite,
         )
         print(f"source: {source.prompt}\nedit:   {target.prompt}")
-        run_edit(edit)
+        edit.run()
         print(f"look at {self.out}/comparison.mp4 (source | mask | edited), sheet.png and trace.png")
 
 
@@ -254,67 +249,9 @@ Command = (
 )
 
 
-def run_edit(arguments: Edit) -> None:
-    """Read, edit, report, write."""
-    out = Path(arguments.out)
-    _check_arguments(arguments, out)
-    known = known_model(arguments.model)
-    overrides = {k: v for k, v in asdict(arguments.config).items() if v is not None}  # type: ignore[call-overload]
-    config = method_config(arguments.method, known.defaults if known else {}, overrides)
-
-    from fractions import Fraction
-
-    import torch
-
-    from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
-    from kvlock.core.types import EditRequest
-    from kvlock.editing import background_report, edit, fit_of
-    from kvlock.media.composite import composite
-    from kvlock.media.mask import read_mask
-    from kvlock.media.video import read_video
-
-    resolve_dtype(arguments.dtype, str(resolve_device(arguments.device)))
-    max_frames = known.max_frames if known else 1024
-    clip = read_video(arguments.clip, max_frames, Fraction(arguments.fps).limit_denominator(1001))
-    mask = read_mask(arguments.mask, *clip.frames.shape[:3], arguments.invert_mask, arguments.dilate)
-    if mask.all():
-        print("warning: the mask is full, so there is no background to keep", file=sys.stderr)
-    backbone = load_backbone(
-        arguments.model, arguments.device, arguments.dtype, arguments.offload, arguments.flow_shift
-    )
-    request = EditRequest(
-        torch.from_numpy(clip.frames),
-        torch.from_numpy(mask),
-        arguments.prompt,
-        arguments.source_prompt,
-        arguments.negative_prompt,
-        arguments.seed,
-    )
-    fit = fit_of(backbone, request, _size(arguments.size, known.size if known else None), max_frames)
-    print(f"clip: {fit}")
-    with _progress(config.num_inference_steps - config.first_step) as on_step:
-        result = edit(backbone, request, config, fit, on_step)
-    edited = result.video.numpy()
-    if arguments.composite:
-        edited = composite(clip.frames, edited, mask)
-    report = background_report(backbone, request, edited, fit)
-    run = {
-        "arguments": asdict(arguments),
-        "config": asdict(config),
-        "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        "device": str(backbone.device),
-        "fit": str(fit),
-        "background": asdict(report),
-    }
-    if out.suffix == ".mp4":
-        _write_clip(out, edited, clip, arguments.lossless)
-    else:
-        _write_folder(out, clip, mask, edited, result.trace, config.threshold, run, arguments.lossless)
-    print(f"{report}\nwritten: {out}")
-
-
-def _check_arguments(arguments: Edit, out: Path) -> None:
+def _check_arguments(arguments: Edit) -> None:
     """What can be said before anything is loaded."""
+    out = Path(arguments.out)
     for name in ("clip", "mask", "prompt", "out"):
         if not getattr(arguments, name).strip():
             flag = "CLIP" if name == "clip" else f"--{name}"
@@ -323,7 +260,7 @@ def _check_arguments(arguments: Edit, out: Path) -> None:
         raise ValueError(f"method {arguments.method!r} is unknown; expected one of {', '.join(METHODS)}")
     if arguments.fps <= 0:
         raise ValueError(f"--fps is {arguments.fps}; expected above 0")
-    _size(arguments.size, None)
+    size_of(arguments.size, None)
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if arguments.overwrite:
@@ -334,7 +271,8 @@ def _check_arguments(arguments: Edit, out: Path) -> None:
         raise ValueError(f"--out {out} is not empty; give another folder or --overwrite")
 
 
-def _size(text: str, own: tuple[int, int] | None) -> tuple[int, int] | None:
+def size_of(text: str, own: tuple[int, int] | None) -> tuple[int, int] | None:
+    """(height, width) of --size; `own` is the model's. Raises ValueError for anything else."""
     if text in ("auto", "keep"):
         return own if text == "auto" else None
     width, x, height = text.partition("x")
@@ -351,67 +289,6 @@ def _arguments_of_run(path: str, given: Edit) -> Edit:
         return Edit(**{**saved, "config": config, "out": given.out, "overwrite": given.overwrite})
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"--from {path} is not a run.json of kvlock ({type(error).__name__}: {error})") from error
-
-
-def _write_clip(out: Path, edited: "np.ndarray", clip: "Clip", lossless: bool) -> None:
-    from kvlock.media.video import write_video
-
-    write_video(out, edited, clip, lossless)
-
-
-def _write_folder(
-    out: Path,
-    clip: "Clip",
-    mask: "np.ndarray",
-    edited: "np.ndarray",
-    trace: "tuple[StepRecord, ...]",
-    threshold: float,
-    run: dict[str, Any],
-    lossless: bool,
-) -> None:
-    """All files in a hidden folder first, then moved into place together."""
-    from dataclasses import replace
-
-    from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
-    from kvlock.media.video import write_video
-
-    unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=out.absolute().parent))
-    try:
-        write_video(unfinished / "edited.mp4", edited, clip, lossless)
-        write_video(unfinished / "comparison.mp4", side_by_side(clip.frames, mask, edited), replace(clip, path=Path()))
-        sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
-        sheet.save(unfinished / "sheet.png")
-        (unfinished / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
-        plot_trace(trace, threshold, unfinished / "trace.png")
-        (unfinished / "run.json").write_text(json.dumps(run, indent=1))
-        out.mkdir(exist_ok=True)
-        for file in unfinished.iterdir():
-            os.replace(file, out / file.name)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-@contextmanager
-def _progress(steps: int) -> "Iterator[Callable[[StepRecord], None]]":
-    """A bar with an estimate; gives the function that each step's record goes to."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("variance {task.fields[variance]} alpha {task.fields[alpha]} omega {task.fields[omega]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("edit", total=steps, variance="-", alpha="-", omega="-")
-
-        def on_step(record: "StepRecord") -> None:
-            variance = "-" if record.variance is None else f"{record.variance:.4f}"
-            alpha, omega = f"{record.fusion_ratio:.2f}", f"{record.guidance_scale:.2f}"
-            bar.update(task, advance=1, variance=variance, alpha=alpha, omega=omega)
-
-        yield on_step
 
 
 def main(arguments: list[str] | None = None) -> int:

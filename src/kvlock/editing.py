@@ -39,9 +39,10 @@ def default_config(model: str, method: str = "kv-lock", **overrides) -> KVLockCo
 
 def fit_of(backbone: Backbone, request: EditRequest, size: tuple[int, int] | None, max_frames: int | None) -> Fit:
     """How a clip is brought to the size the model needs; `size` (height, width) gives the area to scale to."""
-    multiple = tuple(s * p for s, p in zip(backbone.vae_stride[1:], backbone.patch_size[1:]))
-    area = size[0] * size[1] if size else None
-    return fit_to_model(tuple(request.video.shape[:3]), multiple, backbone.vae_stride[0], area, max_frames)
+    (stride, *strides), (_, *patches) = backbone.vae_stride, backbone.patch_size
+    multiple = (strides[0] * patches[0], strides[1] * patches[1])
+    frames, height, width, _ = request.video.shape
+    return fit_to_model((frames, height, width), multiple, stride, size[0] * size[1] if size else None, max_frames)
 
 
 def edit(

@@ -17,7 +17,7 @@ from kvlock.editing import default_config
 from kvlock.media.pictures import contact_sheet
 from kvlock.metrics.background import psnr_background, ssim_background
 from kvlock.shapes.render import render_mask, render_scene
-from kvlock.shapes.scene import COLOURS, KINDS, SceneEdit, random_edit, random_scene
+from kvlock.shapes.scene import COLOURS, KINDS, Scene, SceneEdit, random_edit, random_scene
 
 FRAMES, SIZE = 9, 96
 BATCH = 8
@@ -45,7 +45,7 @@ def nearest_mode(clip: np.ndarray, edit: SceneEdit, mask: np.ndarray) -> tuple[s
     """
     frames, height, width = mask.shape
     rest = edit.target.shapes if edit.kind == "remove" else edit.target.shapes[1:]
-    scenes = {NOTHING: replace(edit.target, shapes=rest)}
+    scenes: dict[tuple[str, str], Scene] = {NOTHING: replace(edit.target, shapes=rest)}
     for kind in KINDS:
         for colour in COLOURS:
             subject = replace(edit.disc, kind=kind, colour=colour)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class AttentionSite:
     """
 
     name: str
-    module: nn.Module
+    module: Any
     key_axis: int = 1
     text: Literal["none", "before", "after"] = "none"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from kvlock.core.fusion import fuse_, fuse_tokens_, fusion_weight
@@ -27,7 +28,8 @@ class Tap:
     def __init__(self, background: Tensor):
         self.background = background
         self._mode: Mode = "off"
-        self._fusion_ratio = self._weight = None
+        self._fusion_ratio = background.new_zeros(len(background), dtype=torch.float32)
+        self._weight = self._fusion_ratio[:, None, None]
         self._stored: dict[tuple[str, str], Tensor] = {}
         self._heard: set[tuple[str, str]] = set()
 
@@ -103,7 +105,7 @@ def attached(tap: Tap, sites: list[AttentionSite]) -> Iterator[None]:
 class _AttentionView:
     """An attention module seen by its processor; all but three names fall through."""
 
-    def __init__(self, module: nn.Module, site: AttentionSite, tap: Tap):
+    def __init__(self, module: Any, site: AttentionSite, tap: Tap):
         self._module, self._site, self._tap = module, site, tap
 
     def __getattr__(self, name: str) -> Any:

@@ -43,8 +43,8 @@ def fit_to_model(
         most = (max_frames - 1) // stride * stride + 1
         raise ValueError(f"the clip has {frames} frames, the model takes {most}; cut it to {most} frames")
     scale = math.sqrt(area / (height * width)) if area else 1.0
-    sides = (max(m, round(s * scale / m) * m) for s, m in zip((height, width), multiple))
-    return Fit(source, (padded, *sides))
+    fitted_height, fitted_width = (max(m, round(side * scale / m) * m) for side, m in zip((height, width), multiple))
+    return Fit(source, (padded, fitted_height, fitted_width))
 
 
 def fit_video(video: np.ndarray, fit: Fit) -> Tensor:

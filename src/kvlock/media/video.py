@@ -134,13 +134,15 @@ def _decode(path: Path, max_frames: int) -> Clip:
             raise BadVideoError(f"{path}: {stream.width}x{stream.height} is larger than {MAX_PIXELS} pixels")
         _check_count(path, stream.frames, max_frames)
         stream.thread_type = "AUTO"
-        frames, times, trimmed, end = [], [], 0, 0.0
+        frames, times, trimmed, end, expected = [], [], 0, 0.0, 0
         for packet in container.demux():  # every stream's, as the one that ends last tells whether the file is whole
             if packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index != stream.index:
                 continue
             trimmed += packet.is_discard  # cut off by an edit list: in the file, but not in the clip
+            if container.format.name == "avi" and packet.dts is not None:  # AVI counts the frames it skips, too
+                trimmed, expected = trimmed + packet.dts - expected, packet.dts + 1
             for frame in packet.decode():
                 _check_count(path, len(frames) + 1, max_frames)
                 if frame.color_trc in HDR_TRANSFERS:
@@ -169,8 +171,7 @@ def _check_complete(
     """A file cut short may decode without an exception; `end` is where its last packet ends, in seconds."""
     if count == 0:
         raise BadVideoError(f"{path}: the file holds no video frames")
-    counted = "avi" not in container.format.name  # AVI counts the frames that its writer skipped, too
-    if counted and count + trimmed < stream.frames:
+    if count + trimmed < stream.frames:
         raise BadVideoError(f"{path}: damaged or truncated, {count} of {stream.frames - trimmed} frames decode")
     promised = (container.duration or 0) / av.time_base
     if end + 2 / float(stream.average_rate or 16) + 0.05 < promised:  # the last packet may come without a duration

@@ -1,5 +1,7 @@
 """The background against the source, on uint8 tensors in memory, never on an encoded file."""
 
+from typing import Any
+
 import numpy as np
 from skimage.metrics import structural_similarity
 
@@ -23,7 +25,8 @@ def ssim_background(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) ->
     values = []
     for before, after, inside in zip(source, edited, mask):
         if not inside.all():
-            settings = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
-            _, similarity = structural_similarity(before, after, channel_axis=-1, full=True, **settings)
+            settings: dict[str, Any] = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+            maps: Any = structural_similarity(before, after, channel_axis=-1, data_range=255, full=True, **settings)
+            similarity = maps[1]
             values.append(similarity[~inside].mean())
     return float(np.mean(values)) if values else float("nan")

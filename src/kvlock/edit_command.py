@@ -1,0 +1,140 @@
+"""What `kvlock edit` does: read, edit, report, write; files appear only when whole."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kvlock.backbones.known_models import KnownModel, known_model
+from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
+from kvlock.core.config import KVLockConfig, method_config
+from kvlock.core.protocols import Backbone
+from kvlock.core.types import EditRequest, StepRecord
+from kvlock.editing import background_report, edit, fit_of
+from kvlock.media.composite import composite
+from kvlock.media.fit import Fit
+from kvlock.media.mask import read_mask
+from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
+from kvlock.media.video import Clip, read_video, write_video
+
+if TYPE_CHECKING:
+    from kvlock.cli import Edit
+
+LIBRARIES = ("kvlock", "torch", "diffusers", "transformers", "av", "numpy")
+MOST_FRAMES = 1024  # for models whose own limit is not known
+
+
+def run_edit(arguments: "Edit", overrides: dict[str, Any]) -> None:
+    """One edit from files to files; `overrides` are the config fields that the user gave."""
+    known = known_model(arguments.model)
+    config = method_config(arguments.method, known.defaults if known else {}, overrides)
+    clip, mask = _read(arguments, known)
+    backbone = load_backbone(
+        arguments.model, arguments.device, arguments.dtype, arguments.offload, arguments.flow_shift
+    )
+    request = EditRequest(
+        torch.from_numpy(clip.frames),
+        torch.from_numpy(mask),
+        arguments.prompt,
+        arguments.source_prompt,
+        arguments.negative_prompt,
+        arguments.seed,
+    )
+    fit = fit_of(backbone, request, arguments.area_of(known), known.max_frames if known else MOST_FRAMES)
+    print(f"clip: {fit}")
+    with _progress(config.num_inference_steps - config.first_step) as on_step:
+        result = edit(backbone, request, config, fit, on_step)
+    edited = result.video.numpy()
+    if arguments.composite:
+        edited = composite(clip.frames, edited, mask)
+    report = background_report(backbone, request, edited, fit)
+    out = Path(arguments.out)
+    if out.suffix == ".mp4":
+        write_video(out, edited, clip, arguments.lossless)
+    else:
+        run = _run_record(arguments, config, backbone, fit) | {"background": asdict(report)}
+        _write_folder(out, clip, mask, edited, result.trace, run, arguments.lossless)
+    print(f"{report}\nwritten: {out}")
+
+
+def _read(arguments: "Edit", known: KnownModel | None) -> tuple[Clip, np.ndarray]:
+    """The clip and its mask, after what is cheap to refuse."""
+    resolve_dtype(arguments.dtype, str(resolve_device(arguments.device)))
+    rate = Fraction(arguments.fps).limit_denominator(1001)
+    clip = read_video(arguments.clip, known.max_frames if known else MOST_FRAMES, rate)
+    frames, height, width, _ = clip.frames.shape
+    mask = read_mask(arguments.mask, frames, height, width, arguments.invert_mask, arguments.dilate)
+    if mask.all():
+        print("warning: the mask is full, so there is no background to keep", file=sys.stderr)
+    return clip, mask
+
+
+def _run_record(arguments: "Edit", config: KVLockConfig, backbone: Backbone, fit: Fit) -> dict[str, Any]:
+    """Everything that `--from` and a curious reader need."""
+    return {
+        "arguments": asdict(arguments),
+        "config": asdict(config),
+        "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "device": str(backbone.device),
+        "fit": str(fit),
+    }
+
+
+def _write_folder(
+    out: Path,
+    clip: Clip,
+    mask: np.ndarray,
+    edited: np.ndarray,
+    trace: tuple[StepRecord, ...],
+    run: dict[str, Any],
+    lossless: bool,
+) -> None:
+    """All files in a hidden folder first, then moved into place together."""
+    unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=out.absolute().parent))
+    try:
+        write_video(unfinished / "edited.mp4", edited, clip, lossless)
+        write_video(unfinished / "comparison.mp4", side_by_side(clip.frames, mask, edited), replace(clip, path=Path()))
+        sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
+        sheet.save(unfinished / "sheet.png")
+        (unfinished / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
+        plot_trace(trace, run["config"]["threshold"], unfinished / "trace.png")
+        (unfinished / "run.json").write_text(json.dumps(run, indent=1))
+        out.mkdir(exist_ok=True)
+        for file in unfinished.iterdir():
+            os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[StepRecord], None]]:
+    """A bar with an estimate; gives the function that each step's record goes to."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("variance {task.fields[variance]} alpha {task.fields[alpha]} omega {task.fields[omega]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("edit", total=steps, variance="-", alpha="-", omega="-")
+
+        def on_step(record: StepRecord) -> None:
+            variance = "-" if record.variance is None else f"{record.variance:.4f}"
+            alpha, omega = f"{record.fusion_ratio:.2f}", f"{record.guidance_scale:.2f}"
+            bar.update(task, advance=1, variance=variance, alpha=alpha, omega=omega)
+
+        yield on_step
