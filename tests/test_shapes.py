@@ -62,7 +62,7 @@ def test_edits_change_what_they_say():
     assert reshape(scene, "star").target.shapes[0] == dataclasses.replace(first, kind="star")
     assert replace_shape(scene, "star", "green").target.shapes[1:] == others
     assert remove(scene).target.shapes == others and add(scene).source.shapes == others
-    assert "green" in recolour(scene, "green").target.prompt
+    assert "green" in recolour(scene, "green").prompt
     assert dataclasses.replace(scene, shapes=()).prompt == "an empty background"
 
 
@@ -74,7 +74,7 @@ def test_the_mask_does_not_tell_the_answer():
 
 def test_prompts_are_words_of_the_tokenizer():
     unknown = checkpoint.VOCABULARY.index("<unk>")
-    prompts = [random_edit(s).target.prompt for s in range(200)] + ["an empty background"]
+    prompts = [random_edit(s).prompt for s in range(200)] + ["an empty background"]
     for ids in checkpoint.build_tokenizer()(prompts).input_ids:
         assert unknown not in ids and len(ids) <= checkpoint.TEXT_LENGTH
 
@@ -146,5 +146,5 @@ def test_render_writes_clips_sheet_and_json(tmp_path):
     render_scenes(range(2), tmp_path)
     assert {f.name for f in (tmp_path / "00001").iterdir()} == {"source.mp4", "mask.mp4", "truth.mp4"}
     records = json.loads((tmp_path / "scenes.json").read_text())
-    assert [r["seed"] for r in records] == [0, 1] and records[1]["prompt"] == random_edit(1).target.prompt
+    assert [r["seed"] for r in records] == [0, 1] and records[1]["prompt"] == random_edit(1).prompt
     assert Image.open(tmp_path / "sheet.png").width > 500

@@ -105,16 +105,16 @@ class Demo:
         """Scene, mask, edit, comparison with the true edited clip."""
         from kvlock.bench.scenes import write_scene
 
-        source, target = write_scene(self.seed, Path(self.out))
+        scene = write_scene(self.seed, Path(self.out))
         edit = Edit(
             clip=f"{self.out}/source.mp4",
             mask=f"{self.out}/mask.mp4",
-            source_prompt=source.prompt,
-            prompt=target.prompt,
+            source_prompt=scene.source_prompt,
+            prompt=scene.prompt,
             out=self.out,
             overwrite=self.overwrite,
         )
-        print(f"source: {source.prompt}\nedit:   {target.prompt}")
+        print(f"source: {scene.source_prompt}\nedit:   {scene.prompt}")
         edit.run()
         print(f"look at {self.out}/comparison.mp4 (source | mask | edited), sheet.png and trace.png")
 

@@ -10,18 +10,18 @@ import numpy as np
 from kvlock.media.pictures import contact_sheet
 from kvlock.media.video import Clip, write_video
 from kvlock.shapes.render import render_mask, render_scene
-from kvlock.shapes.scene import Scene, random_edit
+from kvlock.shapes.scene import SceneEdit, random_edit
 
 FRAMES, SIZE, RATE = 9, 96, Fraction(8)
 
 
-def write_scene(seed: int, out: Path) -> tuple[Scene, Scene]:
-    """The scene's `source.mp4`, `mask.mp4` and `truth.mp4` under `out`; returns source and target."""
+def write_scene(seed: int, out: Path) -> SceneEdit:
+    """The scene's `source.mp4`, `mask.mp4` and `truth.mp4` under `out`; returns the edit."""
     edit = random_edit(seed)
     out.mkdir(parents=True, exist_ok=True)
     for name, frames in _clips(seed).items():
         write_video(out / f"{name}.mp4", frames, _timing(frames), lossless=True)
-    return edit.source, edit.target
+    return edit
 
 
 def render_scenes(seeds: range, out: Path) -> None:
@@ -30,12 +30,8 @@ def render_scenes(seeds: range, out: Path) -> None:
     for seed in seeds:
         write_scene(seed, out / f"{seed:05d}")
         edit, clips = random_edit(seed), _clips(seed)
-        rows[f"{seed}: {edit.kind}: {edit.source.prompt} -> {edit.target.prompt}"] = np.concatenate(
-            list(clips.values()), 2
-        )
-        records.append(
-            {"seed": seed, "source_prompt": edit.source.prompt, "prompt": edit.target.prompt, **asdict(edit)}
-        )
+        rows[f"{seed}: {edit.kind}: {edit.source_prompt} -> {edit.prompt}"] = np.concatenate(list(clips.values()), 2)
+        records.append({"seed": seed, "source_prompt": edit.source_prompt, "prompt": edit.prompt, **asdict(edit)})
     contact_sheet(rows).save(out / "sheet.png")
     (out / "scenes.json").write_text(json.dumps(records, indent=1))
 

@@ -180,7 +180,7 @@ def draw_samples(model: Path, out: Path, step: int, num: int = 6) -> None:
 def _request(edit: SceneEdit, seed: int) -> EditRequest:
     source = torch.from_numpy(render_scene(edit.source, FRAMES, SIZE, SIZE))
     mask = torch.from_numpy(render_mask(edit, FRAMES, SIZE, SIZE))
-    return EditRequest(source, mask, edit.target.prompt, edit.source.prompt, seed=seed)
+    return EditRequest(source, mask, edit.prompt, edit.source_prompt, seed=seed)
 
 
 def _sheet(seeds: range, shown: dict[str, dict[int, np.ndarray]], most: int = 8):
@@ -190,7 +190,7 @@ def _sheet(seeds: range, shown: dict[str, dict[int, np.ndarray]], most: int = 8)
         edit = random_edit(seed)
         clips = [render_scene(s, FRAMES, SIZE, SIZE) for s in (edit.source, edit.target)]
         clips += [edited[seed] for edited in shown.values()]
-        title = f"{edit.kind}: {edit.source.prompt} -> {edit.target.prompt} | source, truth, {', '.join(shown)}"
+        title = f"{edit.kind}: {edit.source_prompt} -> {edit.prompt} | source, truth, {', '.join(shown)}"
         rows[title] = np.concatenate([c[[0, FRAMES // 2, FRAMES - 1]] for c in clips], axis=2)
     return contact_sheet(rows)
 

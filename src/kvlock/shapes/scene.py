@@ -20,6 +20,7 @@ COLOURS = {
 }
 KINDS = ("circle", "square", "triangle", "star", "cross")
 PATTERNS = ("gradient", "stripes", "checks", "dots", "noise")
+NOTHING = "an empty background"
 EDITS = ("recolour", "reshape", "replace", "remove", "add")
 
 
@@ -63,8 +64,8 @@ class Scene:
 
     @property
     def prompt(self) -> str:
-        """The caption: kinds and colours in the order of `shapes`; it says nothing about the background."""
-        return " and ".join(f"{_article(s.colour)} {s.colour} {s.kind}" for s in self.shapes) or "an empty background"
+        """The caption: kinds and colours in the order of `shapes`; it does not describe the background."""
+        return _caption(self.shapes) or NOTHING
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,23 @@ class SceneEdit:
     """An edit whose answer is known: `target` rendered is the true edited clip.
 
     `disc` is the subject's place. It holds every kind of shape, so a mask made from it does not tell the answer.
+    Both prompts begin with what is there, be it nothing.
     """
 
     kind: str
     source: Scene
     target: Scene
     disc: Shape
+
+    @property
+    def source_prompt(self) -> str:
+        """What the source shows."""
+        return _caption(self.source.shapes, nothing_first=self.kind == "add")
+
+    @property
+    def prompt(self) -> str:
+        """What the edited clip shows."""
+        return _caption(self.target.shapes, nothing_first=self.kind == "remove")
 
 
 def recolour(scene: Scene, colour: str) -> SceneEdit:
@@ -103,6 +115,11 @@ def remove(scene: Scene) -> SceneEdit:
 def add(scene: Scene) -> SceneEdit:
     """The subject put into the scene that lacks it."""
     return SceneEdit("add", replace(scene, shapes=scene.shapes[1:]), scene, scene.shapes[0])
+
+
+def _caption(shapes: tuple[Shape, ...], nothing_first: bool = False) -> str:
+    words = [f"{_article(s.colour)} {s.colour} {s.kind}" for s in shapes]
+    return " and ".join([NOTHING] * nothing_first + words)
 
 
 def _article(word: str) -> str:

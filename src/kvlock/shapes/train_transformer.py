@@ -19,7 +19,7 @@ from kvlock.shapes.trainer import train
 
 TEXT_TO_VIDEO_EVERY = 4  # every fourth step trains the trunk alone
 CAPTION_DROPOUT = 0.1
-FOREGROUND_WEIGHT = 4.0
+FOREGROUND_WEIGHT = 12.0
 SHIFT = 3.0
 SHARD = 500
 
@@ -142,7 +142,7 @@ def train_transformer(
 
 
 def _tokenized(clips: int) -> Tensor:
-    prompts = [random_edit(TRAINING_SEEDS + i).target.prompt for i in range(clips)]
+    prompts = [random_edit(TRAINING_SEEDS + i).prompt for i in range(clips)]
     return build_tokenizer()(prompts, padding="max_length", max_length=TEXT_LENGTH, return_tensors="pt").input_ids
 
 
