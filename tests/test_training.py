@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 from diffusers import WanPipeline, WanVACEPipeline
+from PIL import Image
 from torch import nn
 
 from kvlock.backbones.loading import load_backbone
+from kvlock.bench.training_curve import plot_training
 from kvlock.shapes import checkpoint
 from kvlock.shapes.train_transformer import shared_trunk
 from kvlock.shapes.train_vae import clip_batch
@@ -68,3 +70,12 @@ def test_every_stage_runs_and_the_folders_load_with_diffusers(tmp_path, monkeypa
 def test_unknown_stage_is_named(tmp_path):
     with pytest.raises(ValueError, match="stage 'unet' is unknown"):
         train_world(tmp_path, "unet", {}, 1, "cpu")
+
+
+def test_the_logs_become_a_picture(tmp_path):
+    with pytest.raises(ValueError, match="holds no training log"):
+        plot_training(tmp_path, tmp_path / "curve.png")
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "log.jsonl").write_text('{"step": 50, "mse": 0.1}\n{"step": 100, "mse": 0.05}\n')
+    plot_training(tmp_path, tmp_path / "curve.png")
+    assert Image.open(tmp_path / "curve.png").width > 300

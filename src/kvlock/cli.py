@@ -182,12 +182,14 @@ class ShapesTrain:
         """Run the stages."""
         from kvlock.backbones.loading import resolve_device
         from kvlock.bench.shapes_evaluation import draw_samples
+        from kvlock.bench.training_curve import plot_training
         from kvlock.shapes.training import train_world
 
         steps = dict(vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps)
         out, samples = Path(self.out), Path(self.out) / "samples"
         device = str(resolve_device(self.device))
         train_world(out, self.stage, steps, self.clips, device, lambda model, step: draw_samples(model, samples, step))
+        plot_training(out, out / "curve.png")
 
 
 @dataclass(frozen=True)

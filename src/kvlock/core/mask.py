@@ -3,8 +3,6 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvlock.core.types import TokenGrid
-
 
 def latent_foreground(mask: Tensor, vae_stride: tuple[int, int, int]) -> Tensor:
     """Pixel mask bool [B, F, H, W] -> latent mask bool [B, f, h, w].
@@ -33,8 +31,3 @@ def token_foreground(latent_mask: Tensor, patch_size: tuple[int, int, int]) -> T
     if any(size % patch for size, patch in zip(latent_mask.shape[1:], patch_size)):
         raise ValueError(f"latents of {tuple(latent_mask.shape[1:])} do not divide by the patch size {patch_size}")
     return F.max_pool3d(latent_mask.float()[:, None], patch_size).flatten(1) > 0
-
-
-def token_grid(latents: Tensor, patch_size: tuple[int, int, int]) -> TokenGrid:
-    """The token lattice of latents [B, C, F, H, W]."""
-    return TokenGrid(*(size // patch for size, patch in zip(latents.shape[2:], patch_size)))

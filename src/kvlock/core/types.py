@@ -1,17 +1,8 @@
 """The records that travel through an edit."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor
-
-
-class TokenGrid(NamedTuple):
-    """The DiT's token lattice, row-major."""
-
-    frames: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from kvlock.media.video import IMAGES, BadVideoError, frame_files, open_image, read_video
 
@@ -102,8 +101,3 @@ def _threshold(path: Path, luminance: np.ndarray) -> np.ndarray:
     if grey > GREY_SHARE:
         raise BadVideoError(f"{path}: the mask is not black and white ({grey:.0%} of its pixels are grey)")
     return luminance > THRESHOLD
-
-
-def save_mask(path: Path, mask: np.ndarray) -> None:
-    """One frame of a mask, bool [H, W], as a PNG."""
-    Image.fromarray(mask.astype(np.uint8) * 255).save(path)

@@ -1,6 +1,5 @@
 """The components of the built-in model, from the real classes, and the two folders they are saved to."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -126,8 +125,3 @@ def latent_statistics(vae: AutoencoderKLWan) -> tuple[torch.Tensor, torch.Tensor
     """Mean and standard deviation from the VAE's config, [1, C, 1, 1, 1]."""
     mean, std = (torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
     return mean, std
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file."""
-    return json.loads(path.read_text())
