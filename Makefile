@@ -1,4 +1,4 @@
-.PHONY: demo test check bench clean
+.PHONY: demo test clean
 
 .venv/ready: pyproject.toml constraints.txt
 	python3 -m venv .venv && .venv/bin/pip install -q -e '.[all]' -c constraints.txt && touch .venv/ready

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import kvlock.edit_command
 import tiny
 from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
+from kvlock.core.config import METHODS
+from kvlock.media.mask import dilate_mask, read_mask
 from kvlock.media.video import read_video
 
 FILES = {"edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json"}
@@ -68,9 +71,6 @@ def test_an_mp4_as_out_is_the_edited_clip_alone(arguments, tmp_path):
     assert call(arguments, "--lossless", "--composite") == 0
     assert [f.name for f in tmp_path.iterdir()] == ["edit.mp4"]
     edited, source = (read_video(p, 99).frames for p in (tmp_path / "edit.mp4", arguments[""]))
-    far = np.ones(source.shape[:3], dtype=bool)
-    from kvlock.media.mask import dilate_mask, read_mask
-
     far = ~dilate_mask(read_mask(arguments["--mask"], *source.shape[:3]), 9)
     assert np.array_equal(edited[far], source[far])
 
@@ -79,6 +79,8 @@ def test_an_mp4_as_out_is_the_edited_clip_alone(arguments, tmp_path):
 def test_methods_run(arguments, method, tmp_path):
     arguments["--method"] = method
     assert call(arguments, "--rows", "sequential", "--detection", "global") == 0
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["config"] | METHODS[method] == run["config"] and run["config"]["detection"] == "global"
 
 
 def test_a_clip_that_does_not_fit_comes_back_at_its_own_size(world, tmp_path, capsys):
@@ -127,13 +129,33 @@ def _refused(arguments, capsys, pattern, *flags):
         ({"--size": "big"}, "expected WIDTHxHEIGHT"),
         ({"--dilate": "-3"}, "dilate is -3"),
         ({"--fps": "0"}, "expected above 0"),
+        ({"--fps": "nan"}, "--fps is nan"),
+        ({"--seed": str(2**70)}, "--seed is"),
+        ({"--flow-shift": "0"}, "flow_shift is 0.0"),
+        ({"--guidance-scale": "0"}, "guidance_scale is 0.0; expected 1"),
+        ({"--lock-steps": "20"}, "lock_steps is 20"),
         ({"--out": "/nowhere/at/all"}, "/nowhere/at does not exist"),
-        ({"--from": "nowhere.json"}, "not a run.json"),
+        ({"--out": "edit.mov"}, "ends in .mp4"),
+        ({"--out": __file__}, "is a file; give another name"),
     ],
     ids=str,
 )
 def test_bad_arguments_are_one_sentence(arguments, capsys, change, pattern):
     _refused(arguments | change, capsys, pattern)
+
+
+def test_a_bad_replay_is_one_sentence(arguments, capsys, tmp_path):
+    for text in ("", "[]", '{"arguments": "x", "config": {}}', '{"arguments": {"no": 1}, "config": {}}'):
+        (tmp_path / "run.json").write_text(text)
+        assert main(["edit", "--from", str(tmp_path / "run.json"), "--out", str(tmp_path / "again")]) == 2
+        assert "is not a run.json of kvlock" in capsys.readouterr().err
+    _refused(arguments | {"--from": "run.json"}, capsys, "only --out and --overwrite may stand beside it")
+
+
+def test_words_that_the_shapes_model_never_read_are_named(arguments, capsys):
+    change = {"--model": "shapes", "--prompt": "a red corgi", "--steps": "1"}
+    assert call(arguments | change) == 0
+    assert "has never read corgi; its words are a, an" in capsys.readouterr().err
 
 
 def test_bad_files_are_one_sentence(arguments, capsys, tmp_path):
@@ -180,7 +202,7 @@ def test_a_clip_longer_than_a_known_model_takes_is_refused(arguments, capsys, tm
         Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(frames / f"{i}.png")
     Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "mask.png")
     change = {"": str(frames), "--mask": str(tmp_path / "mask.png"), "--model": "shapes"}
-    _refused(arguments | change, capsys, "more frames than the model can take at once \\(33\\)")
+    _refused(arguments | change, capsys, "more than 33 frames")
 
 
 def test_nan_and_interrupt_leave_nothing(arguments, capsys, tmp_path, monkeypatch):
@@ -192,9 +214,11 @@ def test_nan_and_interrupt_leave_nothing(arguments, capsys, tmp_path, monkeypatc
     predict = WanVACEBackbone.predict
     monkeypatch.setattr(WanVACEBackbone, "predict", lambda *a: predict(*a) * float("nan"))
     _refused(arguments, capsys, "no longer finite after step 0")
-    monkeypatch.setattr(WanVACEBackbone, "predict", interrupted)
-    assert call(arguments) == 130
-    assert list(tmp_path.iterdir()) == []
+    for target, name in (WanVACEBackbone, "predict"), (kvlock.edit_command, "plot_trace"):
+        monkeypatch.undo()
+        monkeypatch.setattr(target, name, interrupted)
+        assert call(arguments) == 130
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_is_one_sentence_and_leaves_nothing(arguments, tmp_path):

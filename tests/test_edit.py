@@ -198,19 +198,27 @@ def test_the_source_runs_in_the_lock_steps_only(backbone, rows):
     assert sum(forwards) == 2 * STEPS + 4
 
 
-@pytest.mark.parametrize("detection", ["local", "global"])
-def test_detection_is_inside_the_mask_or_everywhere(backbone, detection):
-    records = edit_clips(backbone, [make_request()], config(detection=detection))[0].trace
-    other = edit_clips(backbone, [make_request()], config(detection="local"))[0].trace
-    assert (records[-1].variance == other[-1].variance) == (detection == "local")
+def test_detection_is_inside_the_mask_or_everywhere(backbone):
+    """The first variance is measured before anything is locked, so both runs measure the same predictions."""
+    small, everywhere = (
+        edit_clips(backbone, [make_request()], config(detection=d))[0].trace[2].variance for d in ("local", "global")
+    )
+    full = dataclasses.replace(make_request(), mask=torch.ones(9, 32, 32, dtype=torch.bool))
+    if isinstance(backbone, WanBackbone):  # without a control or an anchor, the mask only chooses where to look
+        free = config(background_anchor="none")
+        assert edit_clips(backbone, [full], free)[0].trace[2].variance == pytest.approx(
+            edit_clips(backbone, [make_request()], dataclasses.replace(free, detection="global"))[0].trace[2].variance
+        )
+    assert small != everywhere
 
 
-@pytest.mark.parametrize("window", [2, 3, 10])
+@pytest.mark.parametrize("window", [2, 3])
 def test_the_window_forgets(backbone, window):
     short = edit_clips(backbone, [make_request()], config("plain", window=window))[0].trace
     long = edit_clips(backbone, [make_request()], config("plain", window=10))[0].trace
-    assert short[2].variance == long[2].variance
-    assert (short[5].variance == long[5].variance) == (window == 10)
+    assert [s.variance == n.variance for s, n in zip(short[2:], long[2:])] == [
+        step <= window for step in range(2, STEPS)
+    ]
 
 
 def test_processors_are_put_back_also_after_an_exception(backbone):

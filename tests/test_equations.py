@@ -71,6 +71,12 @@ def test_schedules(lower, variance, step):
     assert control.guidance_scale.item() == pytest.approx(omega)
 
 
+def test_guidance_that_is_off_stays_off():
+    config = KVLockConfig(guidance_scale=1.0, lock_steps=1.0)
+    control = control_at(config, 10, torch.tensor([0.5]), like=torch.zeros(1))
+    assert control.guidance_scale.item() == 1.0 and control.fusion_ratio.item() == 1.0
+
+
 def test_lock_steps_as_count_and_as_fraction():
     assert KVLockConfig(lock_steps=20).first_lock_step == KVLockConfig(lock_steps=0.4).first_lock_step == 30
     assert KVLockConfig(num_inference_steps=4, lock_steps=0.5).first_lock_step == 2
@@ -119,7 +125,7 @@ def test_guidance_of_one_is_the_conditional_and_s_is_the_best_projection():
     "field, value",
     [
         ("num_inference_steps", 0),
-        ("guidance_scale", -1.0),
+        ("guidance_scale", 0.5),
         ("fusion_ratio", 1.5),
         ("fusion_ratio", "often"),
         ("lock_steps", 51),

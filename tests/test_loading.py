@@ -77,6 +77,13 @@ def test_folders_that_are_not_whole_or_not_safe_are_refused(broken):
         load_backbone(str(broken))
 
 
+@pytest.mark.parametrize("field", [{"boundary_ratio": 0.875}, {"expand_timesteps": True}])
+def test_wan_2_2_is_refused_rather_than_run_with_half_its_experts(broken, field):
+    _rewrite(broken / "model_index.json", **field)
+    with pytest.raises(ValueError, match="Wan 2.2 checkpoint"):
+        load_backbone(str(broken))
+
+
 def test_damaged_weights_are_refused(broken):
     (broken / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(ValueError, match="could not be loaded"):

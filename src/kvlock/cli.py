@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel
-from kvlock.core.config import METHODS, KVLockConfig, method_config
+from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel, known_model
+from kvlock.core.config import KVLockConfig, method_config
+from kvlock.versions import versions
 
 FLAG_NAMES = {"num_inference_steps": "steps"}
+OTHER_VIDEOS = (".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v")
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 
 
 def _overrides() -> type:
@@ -58,7 +62,7 @@ class Edit:
     dilate: int = 0
     """Grow the mask by that many pixels."""
     composite: bool = False
-    """Paste the source's pixels back outside the (dilated, feathered) mask: an exact background."""
+    """Paste the source's pixels back outside the mask; exact from 8 pixels on, in the bytes with --lossless."""
     lossless: bool = False
     """Write RGB H.264 that decodes to the very bytes."""
     device: str = "auto"
@@ -72,18 +76,22 @@ class Edit:
     overwrite: bool = False
     """Replace files that exist."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
-    """A run.json: make that edit again, to the byte; only --out and --overwrite are read beside it."""
+    """A run.json: make that edit again, to the byte on the same machine; only --out and --overwrite go with it."""
     config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(default_factory=ConfigOverrides)  # type: ignore
 
     def run(self) -> None:
         """Make the edit and write its files."""
-        arguments = _arguments_of_run(self.from_, self) if self.from_ else self
+        arguments, config = _replayed(self) if self.from_ else (self, self.resolved_config())
         _check_arguments(arguments)
-        overrides = {k: v for k, v in asdict(arguments.config).items() if v is not None}  # type: ignore[call-overload]
-        method_config(arguments.method, {}, overrides)
         from kvlock.edit_command import run_edit
 
-        run_edit(arguments, overrides)
+        run_edit(arguments, config)
+
+    def resolved_config(self) -> KVLockConfig:
+        """The model's defaults, then the method's fields, then what the user gave."""
+        known = known_model(self.model)
+        overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
+        return method_config(self.method, known.defaults if known else {}, overrides)
 
     def area_of(self, known: KnownModel | None) -> tuple[int, int] | None:
         """(height, width) whose area the clip is scaled to; None keeps the clip's own."""
@@ -98,11 +106,11 @@ class Demo:
     """Folder for the clip, its mask and the edit."""
     seed: int = 31
     """Which scene of the built-in world."""
-    overwrite: bool = True
-    """Replace the files of an earlier demo."""
 
     def run(self) -> None:
-        """Scene, mask, edit, comparison with the true edited clip."""
+        """Scene, mask, edit; the files of an earlier demo are replaced."""
+        if Path(self.out).suffix:
+            raise ValueError(f"--out is {self.out}; expected a folder")
         from kvlock.bench.scenes import write_scene
 
         scene = write_scene(self.seed, Path(self.out))
@@ -112,7 +120,7 @@ class Demo:
             source_prompt=scene.source_prompt,
             prompt=scene.prompt,
             out=self.out,
-            overwrite=self.overwrite,
+            overwrite=True,
         )
         print(f"source: {scene.source_prompt}\nedit:   {scene.prompt}")
         edit.run()
@@ -253,23 +261,30 @@ Command = (
 
 def _check_arguments(arguments: Edit) -> None:
     """What can be said before anything is loaded."""
-    out = Path(arguments.out)
     for name in ("clip", "mask", "prompt", "out"):
         if not getattr(arguments, name).strip():
             flag = "CLIP" if name == "clip" else f"--{name}"
             raise ValueError(f"{flag} is missing; see kvlock edit --help")
-    if arguments.method not in METHODS:
-        raise ValueError(f"method {arguments.method!r} is unknown; expected one of {', '.join(METHODS)}")
-    if arguments.fps <= 0:
-        raise ValueError(f"--fps is {arguments.fps}; expected above 0")
+    if not 0.001 <= arguments.fps <= 1000:
+        raise ValueError(f"--fps is {arguments.fps}; expected above 0, at most 1000")
+    if not 0 <= arguments.seed < 2**63:
+        raise ValueError(f"--seed is {arguments.seed}; expected 0 to 2**63 - 1")
     size_of(arguments.size, None)
+    _check_out(Path(arguments.out), arguments.overwrite)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.suffix.lower() in OTHER_VIDEOS:
+        raise ValueError(f"--out {out}: expected a folder, or a file that ends in .mp4")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: the folder {out.absolute().parent} does not exist")
-    if arguments.overwrite:
-        return
-    if out.suffix == ".mp4" and out.exists():
+    if not os.access(out if out.is_dir() else out.absolute().parent, os.W_OK):
+        raise ValueError(f"--out {out}: that folder cannot be written to")
+    if out.exists() and out.is_dir() == (out.suffix.lower() == ".mp4"):
+        raise ValueError(f"--out {out} is a {'folder' if out.is_dir() else 'file'}; give another name")
+    if not overwrite and out.is_file():
         raise ValueError(f"--out {out} exists; give another name or --overwrite")
-    if out.suffix != ".mp4" and out.is_dir() and any(out.iterdir()):
+    if not overwrite and out.is_dir() and any(out.iterdir()):
         raise ValueError(f"--out {out} is not empty; give another folder or --overwrite")
 
 
@@ -283,14 +298,23 @@ def size_of(text: str, own: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _arguments_of_run(path: str, given: Edit) -> Edit:
-    """The arguments that a run.json holds, with this call's --out."""
+def _replayed(given: Edit) -> tuple[Edit, KVLockConfig]:
+    """The arguments and the resolved config of a run.json, with this call's --out and --overwrite."""
+    if dataclasses.replace(given, from_="", out="", overwrite=False) != Edit():
+        raise ValueError("--from takes everything from the run.json; only --out and --overwrite may stand beside it")
     try:
-        saved = json.loads(Path(path).read_text())["arguments"]
-        config = ConfigOverrides(**saved.pop("config"))
-        return Edit(**{**saved, "config": config, "out": given.out, "overwrite": given.overwrite})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"--from {path} is not a run.json of kvlock ({type(error).__name__}: {error})") from error
+        saved = json.loads(Path(given.from_).read_text())
+        config = KVLockConfig(**saved["config"])
+        arguments = Edit(**{**saved["arguments"], "config": ConfigOverrides()})
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"--from {given.from_} is not a run.json of kvlock ({type(error).__name__}: {error})"
+        ) from error
+    now = versions()
+    changed = [f"{name} {old}, now {now.get(name)}" for name, old in saved["versions"].items() if now.get(name) != old]
+    if changed:
+        print(f"warning: not the versions of that run, so the bytes may differ: {'; '.join(changed)}", file=sys.stderr)
+    return dataclasses.replace(arguments, out=given.out, overwrite=given.overwrite), config
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -304,12 +328,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kvlock: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kvlock: interrupted; nothing was written", file=sys.stderr)
+        print("kvlock: interrupted", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        print("kvlock: out of memory; try --rows sequential, --offload, or a smaller --size", file=sys.stderr)
+        print("kvlock: out of memory; try --offload, a smaller --size, or fewer frames", file=sys.stderr)
         return 4
     return 0
 

@@ -1,8 +1,9 @@
 """What `kvlock edit` does: read, edit, report, write; files appear only when whole."""
 
 import json
+import math
 import os
-import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kvlock.backbones.known_models import KnownModel, known_model
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
-from kvlock.core.config import KVLockConfig, method_config
-from kvlock.core.protocols import Backbone
+from kvlock.core.config import KVLockConfig
 from kvlock.core.types import EditRequest, StepRecord
 from kvlock.editing import background_report, edit, fit_of
 from kvlock.media.composite import composite
@@ -30,19 +29,19 @@ from kvlock.media.fit import Fit
 from kvlock.media.mask import read_mask
 from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
 from kvlock.media.video import Clip, read_video, write_video
+from kvlock.versions import versions
 
 if TYPE_CHECKING:
     from kvlock.cli import Edit
 
-LIBRARIES = ("kvlock", "torch", "diffusers", "transformers", "av", "numpy")
 MOST_FRAMES = 1024  # for models whose own limit is not known
 
 
-def run_edit(arguments: "Edit", overrides: dict[str, Any]) -> None:
-    """One edit from files to files; `overrides` are the config fields that the user gave."""
+def run_edit(arguments: "Edit", config: KVLockConfig) -> None:
+    """One edit from files to files."""
     known = known_model(arguments.model)
-    config = method_config(arguments.method, known.defaults if known else {}, overrides)
     clip, mask = _read(arguments, known)
+    _warn(arguments, known, mask)
     backbone = load_backbone(
         arguments.model, arguments.device, arguments.dtype, arguments.offload, arguments.flow_shift
     )
@@ -55,6 +54,7 @@ def run_edit(arguments: "Edit", overrides: dict[str, Any]) -> None:
         arguments.seed,
     )
     fit = fit_of(backbone, request, arguments.area_of(known), known.max_frames if known else MOST_FRAMES)
+    run = _run_record(arguments, config, fit)
     print(f"clip: {fit}")
     with _progress(config.num_inference_steps - config.first_step) as on_step:
         result = edit(backbone, request, config, fit, on_step)
@@ -63,11 +63,11 @@ def run_edit(arguments: "Edit", overrides: dict[str, Any]) -> None:
         edited = composite(clip.frames, edited, mask)
     report = background_report(backbone, request, edited, fit)
     out = Path(arguments.out)
-    if out.suffix == ".mp4":
+    if out.suffix.lower() == ".mp4":
         write_video(out, edited, clip, arguments.lossless)
     else:
-        run = _run_record(arguments, config, backbone, fit) | {"background": asdict(report)}
-        _write_folder(out, clip, mask, edited, result.trace, run, arguments.lossless)
+        measured = {name: None if math.isnan(value) else value for name, value in asdict(report).items()}
+        _write_folder(out, clip, mask, edited, result.trace, run | {"background": measured}, arguments.lossless)
     print(f"{report}\nwritten: {out}")
 
 
@@ -77,19 +77,38 @@ def _read(arguments: "Edit", known: KnownModel | None) -> tuple[Clip, np.ndarray
     rate = Fraction(arguments.fps).limit_denominator(1001)
     clip = read_video(arguments.clip, known.max_frames if known else MOST_FRAMES, rate)
     frames, height, width, _ = clip.frames.shape
-    mask = read_mask(arguments.mask, frames, height, width, arguments.invert_mask, arguments.dilate)
+    return clip, read_mask(arguments.mask, frames, height, width, arguments.invert_mask, arguments.dilate)
+
+
+def _warn(arguments: "Edit", known: KnownModel | None, mask: np.ndarray) -> None:
+    """What is allowed, but seldom meant."""
     if mask.all():
         print("warning: the mask is full, so there is no background to keep", file=sys.stderr)
-    return clip, mask
+    if known and known.packaged:
+        from kvlock.shapes.checkpoint import VOCABULARY
+
+        words = re.findall(r"\w+", arguments.prompt)
+        unknown = sorted({w for w in words if w not in VOCABULARY})
+        if unknown:
+            print(
+                f"warning: the model {known.name} has never read {', '.join(unknown)}; its words are "
+                f"{', '.join(VOCABULARY[3:])}",
+                file=sys.stderr,
+            )
 
 
-def _run_record(arguments: "Edit", config: KVLockConfig, backbone: Backbone, fit: Fit) -> dict[str, Any]:
-    """Everything that `--from` and a curious reader need."""
+def _run_record(arguments: "Edit", config: KVLockConfig, fit: Fit) -> dict[str, Any]:
+    """Everything that `--from` and a curious reader need: paths, device and dtype resolved."""
+    device = resolve_device(arguments.device)
+    dtype = str(resolve_dtype(arguments.dtype, str(device))).removeprefix("torch.")
+    paths = {"clip": arguments.clip, "mask": arguments.mask}
+    if Path(arguments.model).is_dir():
+        paths["model"] = arguments.model
+    resolved = {name: str(Path(path).absolute()) for name, path in paths.items()}
     return {
-        "arguments": asdict(arguments),
+        "arguments": asdict(arguments) | resolved | {"device": str(device), "dtype": dtype},
         "config": asdict(config),
-        "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        "device": str(backbone.device),
+        "versions": versions(),
         "fit": str(fit),
     }
 
@@ -104,7 +123,8 @@ def _write_folder(
     lossless: bool,
 ) -> None:
     """All files in a hidden folder first, then moved into place together."""
-    unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=out.absolute().parent))
+    place = out if out.is_dir() else out.absolute().parent  # on one file system with what they are moved to
+    unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=place))
     try:
         write_video(unfinished / "edited.mp4", edited, clip, lossless)
         write_video(unfinished / "comparison.mp4", side_by_side(clip.frames, mask, edited), replace(clip, path=Path()))

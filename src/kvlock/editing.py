@@ -8,7 +8,7 @@ import torch
 
 from kvlock.backbones.known_models import known_model
 from kvlock.core.config import KVLockConfig, method_config
-from kvlock.core.edit import edit_clips
+from kvlock.core.edit import check_request, edit_clips
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
@@ -42,13 +42,20 @@ def fit_of(backbone: Backbone, request: EditRequest, size: tuple[int, int] | Non
     (stride, *strides), (_, *patches) = backbone.vae_stride, backbone.patch_size
     multiple = (strides[0] * patches[0], strides[1] * patches[1])
     frames, height, width, _ = request.video.shape
-    return fit_to_model((frames, height, width), multiple, stride, size[0] * size[1] if size else None, max_frames)
+    area = size[0] * size[1] if size else None
+    fit = fit_to_model((frames, height, width), multiple, stride, area, max_frames)
+    longest = backbone.max_tokens_per_axis * min(multiple)
+    if max(fit.model[1:]) > longest:
+        raise ValueError(
+            f"the clip would be {fit.model[2]}x{fit.model[1]} for the model, whose sides end at {longest}"
+        )
+    return fit
 
 
 def edit(
     backbone: Backbone,
     request: EditRequest,
-    config: KVLockConfig | None = None,
+    config: KVLockConfig,
     fit: Fit | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> EditResult:
@@ -57,10 +64,11 @@ def edit(
     Without `fit` the clip's size is kept, rounded to the model's multiples, and its frames are padded to the VAE's
     rhythm; both are undone. Raises ValueError for an unsuitable request, NonFiniteError if the model breaks down.
     """
+    check_request(request)
     fit = fit or fit_of(backbone, request, None, None)
     fitted = replace(request, video=fit_video(request.video.numpy(), fit), mask=fit_mask(request.mask.numpy(), fit))
     told = (lambda records: on_step(records[0])) if on_step else None
-    result = edit_clips(backbone, [fitted], config or KVLockConfig(), told)[0]
+    result = edit_clips(backbone, [fitted], config, told)[0]
     return replace(result, video=torch.from_numpy(unfit_video(result.video, fit)))
 
 

@@ -36,6 +36,8 @@ def load_backbone(
     or a scheduler that is not flow matching.
     """
     place, precision = resolve_device(device), resolve_dtype(dtype, device)
+    if flow_shift is not None and not flow_shift > 0:
+        raise ValueError(f"flow_shift is {flow_shift}; expected above 0")
     if offload and place.type == "cpu":
         raise ValueError("offload moves components between CPU and GPU; with --device cpu leave it off")
     known = known_model(model)
@@ -44,7 +46,8 @@ def load_backbone(
     vae = _from_pretrained(AutoencoderKLWan, source, subfolder="vae", dtype=torch.float32)
     pipe = _from_pretrained(pipeline_class, source, vae=vae, dtype=precision)
     check_flow_matching(pipe.scheduler)
-    pipe.scheduler = with_flow_shift(pipe.scheduler, flow_shift or (known.flow_shift if known else None))
+    own_shift = known.flow_shift if known else None
+    pipe.scheduler = with_flow_shift(pipe.scheduler, own_shift if flow_shift is None else flow_shift)
     pipe.set_progress_bar_config(disable=True)
     if offload:
         pipe.enable_model_cpu_offload(device=place)
@@ -81,7 +84,10 @@ def _source(model: str) -> str:
     """A folder or hub id that diffusers can load."""
     known = known_model(model)
     if known and known.packaged:
-        return str(files("kvlock") / SHAPES_FOLDER / known.source)
+        folder = files("kvlock") / SHAPES_FOLDER / known.source
+        if not folder.is_dir():
+            raise ValueError(f"model {model!r} comes with kvlock, but {folder} is not there; install kvlock again")
+        return str(folder)
     if known:
         return known.source
     if Path(model).is_dir() or ("/" in model and not model.startswith((".", "/", "~"))):
@@ -97,6 +103,9 @@ def _pipeline_name(model: str, source: str) -> str:
     name = index.get("_class_name")
     if name not in FAMILIES:
         raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {', '.join(FAMILIES)}")
+    two_experts = (index.get("transformer_2") or [None])[0] or index.get("boundary_ratio")
+    if two_experts or index.get("expand_timesteps"):
+        raise ValueError(f"model {model!r} is a Wan 2.2 checkpoint; kvlock can edit with Wan 2.1 only so far")
     if folder:
         _check_components(model, folder, index)
     return name
@@ -106,8 +115,7 @@ def _hub_index(model: str, source: str) -> dict:
     try:
         return dict(DiffusionPipeline.load_config(source))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"model {model!r} could not be fetched from the hub: {reason}") from error
+        raise ValueError(f"model {model!r} could not be fetched from the hub: {_first_line(error)}") from error
 
 
 def _folder_index(model: str, folder: Path) -> dict:
@@ -135,6 +143,11 @@ def _check_components(model: str, folder: Path, index: dict) -> None:
 def _from_pretrained(cls: type, source: str, **kwargs):
     try:
         return cls.from_pretrained(source, use_safetensors=True, local_files_only=Path(source).is_dir(), **kwargs)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"model {source!r} could not be loaded: {reason}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(f"model {source!r} could not be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

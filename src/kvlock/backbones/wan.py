@@ -21,6 +21,7 @@ class WanBackbone:
         self.max_sequence_length = max_sequence_length
         self.vae_stride = vae_stride(pipe.vae)
         self.patch_size = tuple(pipe.transformer.config.patch_size)
+        self.max_tokens_per_axis = pipe.transformer.config.rope_max_seq_len
 
     @property
     def device(self) -> torch.device:

@@ -24,6 +24,7 @@ class WanVACEBackbone:
         self.max_sequence_length = max_sequence_length
         self.vae_stride = wan.vae_stride(pipe.vae)
         self.patch_size = tuple(pipe.transformer.config.patch_size)
+        self.max_tokens_per_axis = pipe.transformer.config.rope_max_seq_len
 
     @property
     def device(self) -> torch.device:

@@ -26,6 +26,8 @@ def write_scene(seed: int, out: Path) -> SceneEdit:
 
 def render_scenes(seeds: range, out: Path) -> None:
     """One folder a scene, a sheet of all, and `scenes.json` with every record and prompt."""
+    if not len(seeds):
+        raise ValueError("there is no scene to render; expected --num 1 or more")
     rows, records = {}, []
     for seed in seeds:
         write_scene(seed, out / f"{seed:05d}")

@@ -144,6 +144,9 @@ def evaluate_world(
     out: Path, seeds: range, steps: int, methods: tuple[str, ...], model: str, t2v_model: str
 ) -> dict[str, dict[str, float]]:
     """Measure, print, and write `evaluation.json` and `sheet.png` under `out`."""
+    configs = {m: default_config(model, m, num_inference_steps=steps) for m in methods}
+    if not len(seeds):
+        raise ValueError("there is no scene to measure; expected --num 1 or more")
     out.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(model)
     ceiling = vae_round_trip(backbone, seeds)
@@ -151,17 +154,30 @@ def evaluate_world(
     rows = {"VAE round trip": summary([score(seed, clip) for seed, clip in ceiling.items()])}
     _show("VAE round trip", {"PSNR whole, dB": whole, **rows["VAE round trip"]})
     shown, details = {}, {}
-    for method in methods:
+    for method, config in configs.items():
         began = time.monotonic()
-        config = default_config(model, method, num_inference_steps=steps)
         shown[method] = edit_scenes(backbone, seeds, config)
+        seconds = (time.monotonic() - began) / len(seeds)
         scores = [score(seed, clip) for seed, clip in shown[method].items()]
         rows[method], details[method] = summary(scores), [asdict(s) for s in scores]
-        _show(method, {**rows[method], "seconds a clip": (time.monotonic() - began) / len(seeds)})
+        _show(method, {**rows[method], "seconds a clip": seconds})
     texts = text_to_video(load_backbone(t2v_model), seeds, steps)
     right = 100 * float(np.mean([dominant_colour(clip) == colour for colour, clip in texts.values()]))
     _show("text-to-video", {"right colour %": right})
-    result = {"VAE PSNR whole, dB": whole, "text-to-video right colour %": right, "rows": rows, "scores": details}
+    how = {
+        "steps": steps,
+        "seeds": [seeds.start, seeds.stop],
+        "device": str(backbone.device),
+        "torch": torch.__version__,
+    }
+    how["configs"] = {method: asdict(config) for method, config in configs.items()}
+    result = {
+        "how": how,
+        "VAE PSNR whole, dB": whole,
+        "text-to-video right colour %": right,
+        "rows": rows,
+        "scores": details,
+    }
     (out / "evaluation.json").write_text(json.dumps(result, indent=1))
     _sheet(seeds, shown).save(out / "sheet.png")
     return rows

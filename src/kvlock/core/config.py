@@ -17,7 +17,9 @@ class KVLockConfig:
     """
 
     num_inference_steps: int = _option(50, "denoising steps N; 50 in the paper")
-    guidance_scale: float = _option(5.0, "omega_0, guidance at rest; 1 or less runs no unconditional forward")
+    guidance_scale: float = _option(
+        5.0, "omega_0, guidance at rest; 1 turns guidance off and runs no unconditional forward"
+    )
     fusion_ratio: float | Literal["variance"] = _option(
         "variance", "alpha in the lock steps: a constant in [0, 1], or 'variance' for the paper's schedule"
     )
@@ -34,12 +36,13 @@ class KVLockConfig:
     )
     strength: float = _option(1.0, "below 1, start from the source noised to that share of the steps")
     rows: Literal["batched", "sequential"] = _option(
-        "batched", "source, conditional and unconditional in one forward, or one after the other in less memory"
+        "batched",
+        "source, conditional and unconditional in one forward, or one after the other as the stock pipelines do",
     )
 
     def __post_init__(self) -> None:
         _require(self.num_inference_steps >= 1, self, "num_inference_steps", "at least 1")
-        _require(self.guidance_scale >= 0, self, "guidance_scale", "0 or more")
+        _require(self.guidance_scale >= 1, self, "guidance_scale", "1 (off) or more")
         if self.fusion_ratio != "variance":
             valid = isinstance(self.fusion_ratio, (int, float)) and 0 <= self.fusion_ratio <= 1
             _require(valid, self, "fusion_ratio", "a number from 0 to 1, or 'variance'")

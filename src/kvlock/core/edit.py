@@ -79,7 +79,7 @@ class _Clips:
 
 def _prepare(backbone: Backbone, requests: list[EditRequest]) -> _Clips:
     for request in requests:
-        _check_request(request)
+        check_request(request)
     if len({r.video.shape for r in requests}) != 1:
         raise ValueError("clips that are edited together must have the same size and frame count")
     video, mask = torch.stack([r.video for r in requests]), torch.stack([r.mask for r in requests])
@@ -90,7 +90,8 @@ def _prepare(backbone: Backbone, requests: list[EditRequest]) -> _Clips:
     return _Clips(source, torch.stack(noises).to(source.device), foreground, backbone.condition(video, mask))
 
 
-def _check_request(request: EditRequest) -> None:
+def check_request(request: EditRequest) -> None:
+    """Raise ValueError, with what was expected, for a request that no model could take."""
     video, mask = request.video, request.mask
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != torch.uint8:
         raise ValueError(f"video is {video.dtype} {tuple(video.shape)}; expected uint8 [F, H, W, 3]")

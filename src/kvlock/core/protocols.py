@@ -54,6 +54,7 @@ class Backbone(Protocol):
     device: torch.device
     vae_stride: tuple[int, int, int]
     patch_size: tuple[int, int, int]
+    max_tokens_per_axis: int
     needs_anchor: bool
 
     def encode_video(self, video: Tensor) -> Tensor:

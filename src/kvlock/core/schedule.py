@@ -11,7 +11,7 @@ def control_at(config: KVLockConfig, step: int, variance: Tensor | None, like: T
 
     alpha = clamp(variance / tau, 0, 1), omega = omega_0 * clamp(variance / tau, floor, boost) in the last kappa steps;
     before them, and while there is no variance yet, alpha = 0 and omega = omega_0. A constant `fusion_ratio` needs no
-    variance. `like` is any tensor [B] of the run's device and dtype.
+    variance; with omega_0 = 1 guidance is off and stays off. `like` is any tensor [B] of the run's device and dtype.
     """
     fusion_ratio = like.new_zeros(like.shape)
     guidance_scale = like.new_full(like.shape, config.guidance_scale)
@@ -21,7 +21,7 @@ def control_at(config: KVLockConfig, step: int, variance: Tensor | None, like: T
         fusion_ratio = like.new_full(like.shape, config.fusion_ratio)
     elif variance is not None:
         fusion_ratio = (variance / config.threshold).clamp(0, 1)
-    if config.adaptive_guidance and variance is not None:
+    if config.adaptive_guidance and config.guidance_scale > 1 and variance is not None:
         guidance_scale = config.guidance_scale * (variance / config.threshold).clamp(
             config.guidance_floor, config.guidance_boost
         )

@@ -47,7 +47,9 @@ def dilate_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
     """bool [F, H, W] grown by `pixels` on every side."""
     if not pixels:
         return np.array(mask)
-    grown = F.max_pool2d(torch.from_numpy(mask.astype(np.float32)), 2 * pixels + 1, stride=1, padding=pixels)
+    grown = torch.from_numpy(mask.astype(np.float32))
+    for side in ((2 * pixels + 1, 1), (1, 2 * pixels + 1)):
+        grown = F.max_pool2d(grown, side, stride=1, padding=(side[0] // 2, side[1] // 2))
     return grown.numpy() > 0
 
 

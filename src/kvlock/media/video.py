@@ -161,7 +161,7 @@ def _decode(path: Path, max_frames: int) -> Clip:
 def _check_count(path: Path, count: int, max_frames: int) -> None:
     if count > max_frames:
         raise BadVideoError(
-            f"{path}: more frames than the model can take at once ({max_frames}); cut the clip to {max_frames} frames"
+            f"{path}: more than {max_frames} frames, the most that can be taken at once; cut it to {max_frames} frames"
         )
 
 

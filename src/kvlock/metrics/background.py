@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from skimage.metrics import structural_similarity
 
+SSIM_WINDOW = 11
+
 
 def psnr_background(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> float:
     """Squared error averaged over background pixels only, per frame, in dB; the mean over frames.
@@ -21,7 +23,12 @@ def psnr_background(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) ->
 
 
 def ssim_background(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> float:
-    """The SSIM map (Gaussian window, sigma 1.5) averaged over background pixels, per frame; the mean over frames."""
+    """The SSIM map (Gaussian window, sigma 1.5) averaged over background pixels, per frame; the mean over frames.
+
+    NaN where no frame has background, or a side is shorter than the window's 11 pixels.
+    """
+    if min(mask.shape[1:]) < SSIM_WINDOW:
+        return float("nan")
     values = []
     for before, after, inside in zip(source, edited, mask):
         if not inside.all():

@@ -34,6 +34,7 @@ def train_world(
     """Run one stage, or all of them in turn; `out` holds the state and, at the end, the two model folders.
 
     The decoder is trained on after the encoder is done, so that the latents of the transformer's clips stay valid.
+    Latents that are there are kept: delete the folder `latents` after training the encoder further.
     `on_sample(folder, step)` may draw samples from the model folders exported at a save.
     Raises ValueError for an unknown stage.
     """
@@ -46,8 +47,9 @@ def train_world(
 
 
 def _vae(out: Path, steps: dict[str, int], clips: int, device: str, on_sample) -> None:
-    torch.manual_seed(0)
-    vae = build_vae()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = build_vae()
     train_vae(vae, out / "vae", steps["vae"], 8, FRAMES, SIZE, VAE_CROP, 2e-3, device)
     vae.save_pretrained(out / "vae-joint")
 
@@ -93,8 +95,9 @@ def _export(out: Path, steps: dict[str, int], clips: int, device: str, on_sample
 
 
 def _fresh_models():
-    torch.manual_seed(1)
-    return build_transformer(), build_text_encoder()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return build_transformer(), build_text_encoder()
 
 
 def _copy(vae: AutoencoderKLWan, out: Path) -> AutoencoderKLWan:
