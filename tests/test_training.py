@@ -1,13 +1,17 @@
 """The training loop resumes as if it had not been stopped, and the stages write folders that load."""
 
 import json
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import WanPipeline, WanVACEPipeline
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
+from kvlock.backbones.known_models import SHAPES_FOLDER
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.training_curve import plot_training
 from kvlock.shapes import checkpoint
@@ -65,6 +69,18 @@ def test_every_stage_runs_and_the_folders_load_with_diffusers(tmp_path, monkeypa
         pipe = cls.from_pretrained(tmp_path / name, local_files_only=True)
         assert len(set(pipe.vae.config.latents_std)) > 1
         assert load_backbone(str(tmp_path / name)).vae_stride == (4, 8, 8)
+
+
+def test_training_can_start_from_a_trained_model(tmp_path, monkeypatch):
+    """With no step to make, what comes out is what went in."""
+    monkeypatch.setattr("kvlock.shapes.train_transformer.SHARD", 10)
+    shipped = Path(str(files("kvlock") / SHAPES_FOLDER / "shapes-vace"))
+    train_world(tmp_path, "all", {"vae": 0, "transformer": 0, "decoder": 0}, 10, "cpu", init=shipped)
+    for part in ("transformer", "text_encoder"):
+        before, after = (
+            load_file(next((root / part).glob("*.safetensors"))) for root in (shipped, tmp_path / "shapes-vace")
+        )
+        assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_unknown_stage_is_named(tmp_path):

@@ -289,7 +289,7 @@ def test_a_bad_folder_is_refused(tmp_path):
     refused(folder, "no PNG or JPEG")
     Image.fromarray(smooth(1)[0]).save(folder / "1.png")
     Image.fromarray(smooth(1)[0]).save(folder / "2.png")
-    refused(folder, "cut the clip to 1 frames", max_frames=1)
+    refused(folder, "cut it to 1 frames", max_frames=1)
     Image.fromarray(smooth(1, 48, 66)[0]).save(folder / "2.png")
     with pytest.raises(BadVideoError, match=r"2\.png: its size differs"):
         read_video(folder, 9)
@@ -382,13 +382,13 @@ def test_too_many_frames_are_refused_from_the_header(tmp_path):
     path = encode(tmp_path / "a.mp4", noisy(16), options={"movflags": "faststart"})
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"mdat") + 1500])  # whoever decodes will miss the rest first
-    refused(path, "cut the clip to 15 frames", max_frames=15)
+    refused(path, "cut it to 15 frames", max_frames=15)
     refused(path, "damaged|truncated|cannot be decoded", max_frames=16)
 
 
 def test_too_many_frames_are_refused_where_the_header_does_not_tell(tmp_path):
     path = encode(tmp_path / "a.mkv", smooth(16), "matroska")
-    refused(path, "cut the clip to 15 frames", max_frames=15)
+    refused(path, "cut it to 15 frames", max_frames=15)
     assert len(read_video(path, 16).frames) == 16
 
 

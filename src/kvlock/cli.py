@@ -183,6 +183,8 @@ class ShapesTrain:
     """Steps of the decoder alone, on whole clips."""
     clips: int = 12000
     """Clips that the transformer sees."""
+    init: str = ""
+    """A trained shapes-vace folder to start from; empty starts from random weights."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -196,7 +198,14 @@ class ShapesTrain:
         steps = dict(vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps)
         out, samples = Path(self.out), Path(self.out) / "samples"
         device = str(resolve_device(self.device))
-        train_world(out, self.stage, steps, self.clips, device, lambda model, step: draw_samples(model, samples, step))
+        init = Path(self.init) if self.init else None
+        if init and not (init / "model_index.json").is_file():
+            raise ValueError(f"--init {init} is not a model folder; expected a trained shapes-vace")
+
+        def draw(model: Path, step: int) -> None:
+            draw_samples(model, samples, step)
+
+        train_world(out, self.stage, steps, self.clips, device, draw, init)
         plot_training(out, out / "curve.png")
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
 from torch import Tensor
+from transformers import UMT5EncoderModel
 
 from kvlock.shapes.checkpoint import (
     FRAMES,
@@ -30,11 +31,13 @@ def train_world(
     clips: int,
     device: str,
     on_sample: Callable[[Path, int], None] | None = None,
+    init: Path | None = None,
 ) -> None:
     """Run one stage, or all of them in turn; `out` holds the state and, at the end, the two model folders.
 
     The decoder is trained on after the encoder is done, so that the latents of the transformer's clips stay valid.
     Latents that are there are kept: delete the folder `latents` after training the encoder further.
+    `init` is a trained `shapes-vace` folder to start from; without it the weights are random.
     `on_sample(folder, step)` may draw samples from the model folders exported at a save.
     Raises ValueError for an unknown stage.
     """
@@ -43,26 +46,26 @@ def train_world(
     out.mkdir(parents=True, exist_ok=True)
     for name in STAGES if stage == "all" else (stage,):
         print(f"stage {name}", flush=True)
-        _RUN[name](out, steps, clips, device, on_sample)
+        _RUN[name](out, steps, clips, device, on_sample, init)
 
 
-def _vae(out: Path, steps: dict[str, int], clips: int, device: str, on_sample) -> None:
+def _vae(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        vae = build_vae()
+        vae = AutoencoderKLWan.from_pretrained(init / "vae").float() if init else build_vae()
     train_vae(vae, out / "vae", steps["vae"], 8, FRAMES, SIZE, VAE_CROP, 2e-3, device)
     vae.save_pretrained(out / "vae-joint")
 
 
-def _latents(out: Path, steps: dict[str, int], clips: int, device: str, on_sample) -> None:
+def _latents(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
     vae = AutoencoderKLWan.from_pretrained(out / "vae-joint")
     encode_clips(vae, out / "latents", clips, device)
     set_latent_statistics(vae, load_latents(out / "latents", clips)["target"])
     vae.save_pretrained(out / "vae-joint")
 
 
-def _transformer(out: Path, steps: dict[str, int], clips: int, device: str, on_sample) -> None:
-    vace, text_encoder = _fresh_models()
+def _transformer(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
+    vace, text_encoder = _trained_models(init) if init else _fresh_models()
     vae = AutoencoderKLWan.from_pretrained(out / "vae-joint")
 
     def on_save(step: int, ema: dict[str, Tensor]) -> None:
@@ -80,17 +83,16 @@ def _transformer(out: Path, steps: dict[str, int], clips: int, device: str, on_s
     text_encoder.save_pretrained(out / "text-trained")
 
 
-def _decoder(out: Path, steps: dict[str, int], clips: int, device: str, on_sample) -> None:
+def _decoder(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
     vae = AutoencoderKLWan.from_pretrained(out / "vae-joint")
     train_vae(vae, out / "decoder", steps["decoder"], 4, FRAMES, SIZE, SIZE, 7e-4, device, decoder_only=True)
     vae.save_pretrained(out / "vae-trained")
 
 
-def _export(out: Path, steps: dict[str, int], clips: int, device: str, on_sample) -> None:
-    vace, text_encoder = _fresh_models()
+def _export(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
     vae = AutoencoderKLWan.from_pretrained(out / "vae-trained")
-    vace = type(vace).from_pretrained(out / "transformer-trained")
-    text_encoder = type(text_encoder).from_pretrained(out / "text-trained")
+    vace = WanVACETransformer3DModel.from_pretrained(out / "transformer-trained")
+    text_encoder = UMT5EncoderModel.from_pretrained(out / "text-trained")
     save_folders(out, vae.eval(), text_encoder.eval(), vace.eval())
 
 
@@ -98,6 +100,12 @@ def _fresh_models():
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return build_transformer(), build_text_encoder()
+
+
+def _trained_models(folder: Path):
+    """In float32, whatever they were saved in."""
+    vace = WanVACETransformer3DModel.from_pretrained(folder / "transformer").float()
+    return vace, UMT5EncoderModel.from_pretrained(folder / "text_encoder").float()
 
 
 def _copy(vae: AutoencoderKLWan, out: Path) -> AutoencoderKLWan:
