@@ -96,15 +96,25 @@ def score(seed: int, edited: np.ndarray) -> Score:
 
 
 def summary(scores: list[Score]) -> dict[str, float]:
-    """Shares in percent, PSNR in dB, means over the clips."""
+    """Shares in percent, PSNR in dB, means over the clips.
+
+    Colour and shape count the edits that leave an object, `removed` those that take it away; NaN where there are none.
+    """
+    objects = [s for s in scores if s.wanted != NOTHING]
+    removals = [s for s in scores if s.wanted == NOTHING]
     return {
         "n": len(scores),
-        "right colour %": 100 * float(np.mean([s.found[1] == s.wanted[1] for s in scores])),
-        "right shape %": 100 * float(np.mean([s.found[0] == s.wanted[0] for s in scores])),
+        "right colour %": _percent([s.found[1] == s.wanted[1] for s in objects]),
+        "right shape %": _percent([s.found[0] == s.wanted[0] for s in objects]),
+        "removed %": _percent([s.found == NOTHING for s in removals]),
         "PSNR inside, dB": float(np.mean([s.psnr_inside for s in scores])),
         "PSNR background, dB": float(np.mean([s.psnr_background for s in scores])),
         "SSIM background": float(np.mean([s.ssim_background for s in scores])),
     }
+
+
+def _percent(hits: list[bool]) -> float:
+    return 100 * sum(hits) / len(hits) if hits else float("nan")
 
 
 @torch.no_grad()
