@@ -81,6 +81,10 @@ def test_training_can_start_from_a_trained_model(tmp_path, monkeypatch):
             load_file(next((root / part).glob("*.safetensors"))) for root in (shipped, tmp_path / "shapes-vace")
         )
         assert all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (
+        json.loads((root / "vae" / "config.json").read_text()) for root in (shipped, tmp_path / "shapes-vace")
+    )
+    assert (before["latents_mean"], before["latents_std"]) == (after["latents_mean"], after["latents_std"])
 
 
 def test_unknown_stage_is_named(tmp_path):

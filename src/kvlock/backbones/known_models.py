@@ -31,77 +31,17 @@ class KnownModel:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
+_SHAPES: dict[str, Any] = dict(
+    licence="Apache-2.0", size=(96, 96), max_frames=33, max_sequence_length=16, packaged=True, defaults=SHAPES_DEFAULTS
+)
+_WAN: dict[str, Any] = dict(licence="Apache-2.0", size=(480, 832), max_frames=81, flow_shift=3.0)
 KNOWN_MODELS = (
-    KnownModel(
-        "shapes",
-        "shapes-vace",
-        "wan-vace",
-        6.0,
-        0.05,
-        "Apache-2.0",
-        (96, 96),
-        33,
-        16,
-        packaged=True,
-        defaults=SHAPES_DEFAULTS,
-    ),
-    KnownModel(
-        "shapes-t2v",
-        "shapes-t2v",
-        "wan",
-        4.0,
-        0.05,
-        "Apache-2.0",
-        (96, 96),
-        33,
-        16,
-        packaged=True,
-        defaults=SHAPES_DEFAULTS,
-    ),
-    KnownModel(
-        "wan2.1-t2v-1.3b",
-        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-        "wan",
-        1419,
-        14.7,
-        "Apache-2.0",
-        (480, 832),
-        81,
-        flow_shift=3.0,
-    ),
-    KnownModel(
-        "wan2.1-t2v-14b",
-        "Wan-AI/Wan2.1-T2V-14B-Diffusers",
-        "wan",
-        14288,
-        40.5,
-        "Apache-2.0",
-        (480, 832),
-        81,
-        flow_shift=3.0,
-    ),
-    KnownModel(
-        "wan2.1-vace-1.3b",
-        "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
-        "wan-vace",
-        2153,
-        16,
-        "Apache-2.0",
-        (480, 832),
-        81,
-        flow_shift=3.0,
-    ),
-    KnownModel(
-        "wan2.1-vace-14b",
-        "Wan-AI/Wan2.1-VACE-14B-diffusers",
-        "wan-vace",
-        17337,
-        46,
-        "Apache-2.0",
-        (480, 832),
-        81,
-        flow_shift=3.0,
-    ),
+    KnownModel("shapes", "shapes-vace", "wan-vace", 6.0, 0.05, **_SHAPES),
+    KnownModel("shapes-t2v", "shapes-t2v", "wan", 4.0, 0.05, **_SHAPES),
+    KnownModel("wan2.1-t2v-1.3b", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan", 1419, 14.7, **_WAN),
+    KnownModel("wan2.1-t2v-14b", "Wan-AI/Wan2.1-T2V-14B-Diffusers", "wan", 14288, 40.5, **_WAN),
+    KnownModel("wan2.1-vace-1.3b", "Wan-AI/Wan2.1-VACE-1.3B-diffusers", "wan-vace", 2153, 16, **_WAN),
+    KnownModel("wan2.1-vace-14b", "Wan-AI/Wan2.1-VACE-14B-diffusers", "wan-vace", 17337, 46, **_WAN),
 )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from kvlock.media.pictures import contact_sheet
 from kvlock.media.video import Clip, write_video
 from kvlock.shapes.render import render_mask, render_scene
-from kvlock.shapes.scene import SceneEdit, random_edit
+from kvlock.shapes.scene import FRAMES, SIZE, SceneEdit, random_edit
 
-FRAMES, SIZE, RATE = 9, 96, Fraction(8)
+RATE = Fraction(8)
 
 
 def write_scene(seed: int, out: Path) -> SceneEdit:

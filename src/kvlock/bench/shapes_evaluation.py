@@ -17,9 +17,8 @@ from kvlock.editing import default_config
 from kvlock.media.pictures import contact_sheet
 from kvlock.metrics.background import psnr_background, ssim_background
 from kvlock.shapes.render import render_mask, render_scene
-from kvlock.shapes.scene import COLOURS, KINDS, Scene, SceneEdit, random_edit, random_scene
+from kvlock.shapes.scene import COLOURS, FRAMES, KINDS, SIZE, Scene, SceneEdit, random_edit, random_scene
 
-FRAMES, SIZE = 9, 96
 BATCH = 8
 PALETTE_DISTANCE = 45.0
 NOTHING = ("nothing", "nothing")

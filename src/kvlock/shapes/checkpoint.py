@@ -20,8 +20,6 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from kvlock.shapes.scene import COLOURS, KINDS
 
-SIZE = 96
-FRAMES = 9
 TEXT_LENGTH = 16
 TEXT_DIM = 128
 VOCABULARY = ["<pad>", "</s>", "<unk>", "a", "an", "and", "empty", "background", *COLOURS, *KINDS]

@@ -8,6 +8,8 @@ import math
 import random
 from dataclasses import dataclass, replace
 
+SIZE = 96  # the world's clips: square, in pixels, and this many frames
+FRAMES = 9
 COLOURS = {
     "red": (215, 45, 45),
     "orange": (245, 145, 30),

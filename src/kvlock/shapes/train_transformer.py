@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
-from kvlock.shapes.checkpoint import FRAMES, SIZE, TEXT_LENGTH, build_tokenizer, latent_statistics, text_to_video_trunk
+from kvlock.shapes.checkpoint import TEXT_LENGTH, build_tokenizer, latent_statistics, text_to_video_trunk
 from kvlock.shapes.render import render_mask, render_scene
-from kvlock.shapes.scene import SceneEdit, random_edit
+from kvlock.shapes.scene import FRAMES, SIZE, SceneEdit, random_edit
 from kvlock.shapes.train_vae import TRAINING_SEEDS
 from kvlock.shapes.trainer import train
 

@@ -9,14 +9,13 @@ from torch import Tensor
 from transformers import UMT5EncoderModel
 
 from kvlock.shapes.checkpoint import (
-    FRAMES,
-    SIZE,
     build_text_encoder,
     build_transformer,
     build_vae,
     save_folders,
     set_latent_statistics,
 )
+from kvlock.shapes.scene import FRAMES, SIZE
 from kvlock.shapes.train_transformer import encode_clips, load_latents, train_transformer
 from kvlock.shapes.train_vae import train_vae
 
@@ -60,7 +59,8 @@ def _vae(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, i
 def _latents(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
     vae = AutoencoderKLWan.from_pretrained(out / "vae-joint")
     encode_clips(vae, out / "latents", clips, device)
-    set_latent_statistics(vae, load_latents(out / "latents", clips)["target"])
+    if not init:  # a model to start from was trained on its own statistics
+        set_latent_statistics(vae, load_latents(out / "latents", clips)["target"])
     vae.save_pretrained(out / "vae-joint")
 
 
@@ -72,7 +72,12 @@ def _transformer(out: Path, steps: dict[str, int], clips: int, device: str, on_s
         if on_sample:
             averaged, text = _fresh_models()
             torch.nn.ModuleDict({"vace": averaged, "text": text}).load_state_dict(ema, strict=False)
-            save_folders(out / "sample-model", _copy(vae, out), text.eval(), averaged.eval())
+            save_folders(
+                out / "sample-model",
+                AutoencoderKLWan.from_pretrained(out / "vae-joint").eval(),
+                text.eval(),
+                averaged.eval(),
+            )
             on_sample(out / "sample-model", step)
 
     latents = load_latents(out / "latents", clips)
@@ -106,10 +111,6 @@ def _trained_models(folder: Path):
     """In float32, whatever they were saved in."""
     vace = WanVACETransformer3DModel.from_pretrained(folder / "transformer").float()
     return vace, UMT5EncoderModel.from_pretrained(folder / "text_encoder").float()
-
-
-def _copy(vae: AutoencoderKLWan, out: Path) -> AutoencoderKLWan:
-    return AutoencoderKLWan.from_pretrained(out / "vae-joint").eval()
 
 
 _RUN = {"vae": _vae, "latents": _latents, "transformer": _transformer, "decoder": _decoder, "export": _export}
