@@ -86,6 +86,77 @@ def guided(conditional, unconditional, omega, scale):
     return out
 
 
+def projected(conditional, unconditional, omega, average, momentum=-0.5, eta=0.0):
+    """APG on denoised predictions of one clip, flattened lists; `average` is a list or None."""
+    c, u = (x.double().flatten().tolist() for x in (conditional, unconditional))
+    delta = [a - b for a, b in zip(c, u)]
+    if average is not None:
+        delta = [d + momentum * m for d, m in zip(delta, average)]
+    kept = list(delta)
+    cap = 15 * math.sqrt(len(c) / 65536)
+    length = math.sqrt(sum(d * d for d in delta))
+    if length > cap:
+        delta = [d * cap / length for d in delta]
+    share = sum(d * a for d, a in zip(delta, c)) / sum(a * a for a in c)
+    out = []
+    for d, a in zip(delta, c):
+        parallel = share * a
+        out.append(a + (omega - 1) * ((d - parallel) + eta * parallel))
+    return torch.tensor(out).view_as(conditional), kept
+
+
+def fading(kind, steps, inject):
+    """AdaEdit's injection weights, one a step; its code leaves a weight of 0.05 or less out."""
+    weights = []
+    for i in range(steps):
+        ratio = i / max(inject - 1, 1)
+        if kind == "cosine":
+            weight = 0.5 * (1 + math.cos(math.pi * min(ratio, 1)))
+        elif kind == "sigmoid":
+            weight = 1 / (1 + math.exp(5 * (ratio - 0.7)))
+        else:
+            weight = max(1 - ratio, 0)
+        weights.append(weight if weight > 0.05 else 0)
+    return weights
+
+
+def shifted(start, noise, foreground, beta):
+    """ProEdit's latents-shift of one clip: start and noise [C, F, H, W], foreground bool [F, H, W]."""
+    out = start.clone()
+    for c in range(len(start)):
+        z, r = start[c][foreground].double(), noise[c][foreground].double()
+        std_z = math.sqrt(float(((z - z.mean()) ** 2).mean()) + 1e-5)
+        std_r = math.sqrt(float(((r - r.mean()) ** 2).mean()) + 1e-5)
+        new = [(float(v) - float(z.mean())) / std_z * std_r + float(r.mean()) for v in z]
+        out[c][foreground] = torch.tensor([beta * n + (1 - beta) * float(v) for n, v in zip(new, z)]).to(out.dtype)
+    return out
+
+
+def uni_inv(velocity, clean, sigmas):
+    """UniEdit-Flow's inversion; velocity(z, sigma), sigmas from noise to 0. Gives the latents at each sigma."""
+    levels = list(sigmas)[::-1]
+    z, path = clean, [clean]
+    held = velocity(z, levels[0])
+    for here, there in zip(levels[:-1], levels[1:]):
+        guess = z + (there - here) * held
+        held = velocity(guess, there)
+        z = z + (there - here) * held
+        path.append(z)
+    return path[::-1]
+
+
+def flowedit(v_source, v_target, clean, noises, sigmas, inside=None):
+    """FlowEdit with one noise a step; v_*(z, step). `inside` multiplies the update."""
+    edit = clean
+    for step, noise in noises.items():
+        sigma, following = sigmas[step], sigmas[step + 1]
+        z_src = (1 - sigma) * clean + sigma * noise
+        z_tar = edit + z_src - clean
+        change = (following - sigma) * (v_target(z_tar, step) - v_source(z_src, step))
+        edit = edit + (change if inside is None else change * inside)
+    return edit
+
+
 def rope_rotate(x, cos, sin):
     """Wan's rotary embedding on pairs of channels; x [B, S, heads, D]."""
     out = torch.empty_like(x)

@@ -13,9 +13,9 @@ import kvlock.edit_command
 import tiny
 from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
-from kvlock.core.config import METHODS
 from kvlock.media.mask import dilate_mask, read_mask
 from kvlock.media.video import read_video
+from kvlock.methods.table import METHODS
 
 FILES = {"edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json"}
 
@@ -81,6 +81,16 @@ def test_methods_run(arguments, method, tmp_path):
     assert call(arguments, "--rows", "sequential", "--detection", "global") == 0
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["config"] | METHODS[method] == run["config"] and run["config"]["detection"] == "global"
+
+
+def test_a_method_with_a_config_of_its_own_runs_and_is_made_again(arguments, tmp_path):
+    arguments["--method"] = "flowedit-masked"
+    assert call(arguments) == 0
+    out = tmp_path / "out"
+    run = json.loads((out / "run.json").read_text())
+    assert run["config"]["masked"] is True and "window" not in run["config"]
+    assert main(["edit", "--from", str(out / "run.json"), "--out", str(tmp_path / "again")]) == 0
+    assert (out / "edited.mp4").read_bytes() == (tmp_path / "again" / "edited.mp4").read_bytes()
 
 
 def test_a_clip_that_does_not_fit_comes_back_at_its_own_size(world, tmp_path, capsys):

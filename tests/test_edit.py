@@ -9,9 +9,10 @@ import torch
 import tiny
 from kvlock.backbones.wan import WanBackbone
 from kvlock.backbones.wan_vace import WanVACEBackbone
-from kvlock.core.config import KVLockConfig, method_config
+from kvlock.core.config import KVLockConfig
 from kvlock.core.edit import NonFiniteError, edit_clips
 from kvlock.core.types import EditRequest
+from kvlock.methods.table import method_config
 
 STEPS = 6
 TEXT_LENGTH = 16
@@ -120,7 +121,7 @@ def test_an_all_foreground_mask_is_plain_sampling(backbone):
     request = make_request(everywhere=True)
     fields = dict(rows="sequential", adaptive_guidance=False, unconditional_scale=False, fusion_ratio=1.0)
     locked = latents_of(backbone, [request], config(**fields))
-    plain = latents_of(backbone, [request], config("plain", rows="sequential"))
+    plain = latents_of(backbone, [request], config("plain", rows="sequential", background_anchor="auto"))
     assert torch.equal(locked, plain)
 
 

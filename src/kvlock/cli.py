@@ -11,7 +11,8 @@ from typing import Annotated
 import tyro
 
 from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel, known_model
-from kvlock.core.config import KVLockConfig, method_config
+from kvlock.core.config import KVLockConfig
+from kvlock.methods.table import MethodConfig, check_model, config_class, method_config
 from kvlock.versions import versions
 
 FLAG_NAMES = {"num_inference_steps": "steps"}
@@ -50,7 +51,7 @@ class Edit:
     model: str = "shapes"
     """A name from `kvlock models`, a hub id, or a diffusers folder."""
     method: str = "kv-lock"
-    """kv-lock, or a row of the paper's ablation: plain, rigid, fixed-0.5, global, kv-only, ..."""
+    """kv-lock, a row of the paper's ablation, or a baseline: plain, rigid, proedit, flowedit, sdedit, ..."""
     seed: int = 0
     """The noise belongs to the seed alone."""
     size: str = "auto"
@@ -87,9 +88,11 @@ class Edit:
 
         run_edit(arguments, config)
 
-    def resolved_config(self) -> KVLockConfig:
+    def resolved_config(self) -> MethodConfig:
         """The model's defaults, then the method's fields, then what the user gave."""
         known = known_model(self.model)
+        if known:
+            check_model(self.method, known.family == "wan-vace")
         overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
         return method_config(self.method, known.defaults if known else {}, overrides)
 
@@ -307,13 +310,13 @@ def size_of(text: str, own: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _replayed(given: Edit) -> tuple[Edit, KVLockConfig]:
+def _replayed(given: Edit) -> tuple[Edit, MethodConfig]:
     """The arguments and the resolved config of a run.json, with this call's --out and --overwrite."""
     if dataclasses.replace(given, from_="", out="", overwrite=False) != Edit():
         raise ValueError("--from takes everything from the run.json; only --out and --overwrite may stand beside it")
     try:
         saved = json.loads(Path(given.from_).read_text())
-        config = KVLockConfig(**saved["config"])
+        config = config_class(saved["arguments"]["method"])(**saved["config"])
         arguments = Edit(**{**saved["arguments"], "config": ConfigOverrides()})
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(

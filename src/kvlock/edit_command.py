@@ -21,7 +21,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kvlock.backbones.known_models import KnownModel, known_model
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
-from kvlock.core.config import KVLockConfig
 from kvlock.core.types import EditRequest, StepRecord
 from kvlock.editing import background_report, edit, fit_of
 from kvlock.media.composite import composite
@@ -29,6 +28,7 @@ from kvlock.media.fit import Fit
 from kvlock.media.mask import read_mask
 from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
 from kvlock.media.video import Clip, read_video, write_video
+from kvlock.methods.table import MethodConfig
 from kvlock.versions import versions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MOST_FRAMES = 1024  # for models whose own limit is not known
 
 
-def run_edit(arguments: "Edit", config: KVLockConfig) -> None:
+def run_edit(arguments: "Edit", config: MethodConfig) -> None:
     """One edit from files to files."""
     known = known_model(arguments.model)
     clip, mask = _read(arguments, known)
@@ -97,7 +97,7 @@ def _warn(arguments: "Edit", known: KnownModel | None, mask: np.ndarray) -> None
             )
 
 
-def _run_record(arguments: "Edit", config: KVLockConfig, fit: Fit) -> dict[str, Any]:
+def _run_record(arguments: "Edit", config: MethodConfig, fit: Fit) -> dict[str, Any]:
     """Everything that `--from` and a curious reader need: paths, device and dtype resolved."""
     device = resolve_device(arguments.device)
     dtype = str(resolve_dtype(arguments.dtype, str(device))).removeprefix("torch.")
@@ -131,7 +131,7 @@ def _write_folder(
         sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
         sheet.save(unfinished / "sheet.png")
         (unfinished / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
-        plot_trace(trace, run["config"]["threshold"], unfinished / "trace.png")
+        plot_trace(trace, run["config"].get("threshold"), unfinished / "trace.png")
         (unfinished / "run.json").write_text(json.dumps(run, indent=1))
         out.mkdir(exist_ok=True)
         for file in unfinished.iterdir():

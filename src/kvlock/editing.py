@@ -7,11 +7,14 @@ import numpy as np
 import torch
 
 from kvlock.backbones.known_models import known_model
-from kvlock.core.config import KVLockConfig, method_config
-from kvlock.core.edit import check_request, edit_clips
+from kvlock.core import edit as kv_lock
+from kvlock.core.clips import check_request
+from kvlock.core.config import KVLockConfig
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
+from kvlock.methods import flowedit
+from kvlock.methods.table import MethodConfig, method_config
 from kvlock.metrics.background import psnr_background, ssim_background
 
 
@@ -31,7 +34,7 @@ class BackgroundReport:
         )
 
 
-def default_config(model: str, method: str = "kv-lock", **overrides) -> KVLockConfig:
+def default_config(model: str, method: str = "kv-lock", **overrides) -> MethodConfig:
     """The config of a method on a model: the model's own defaults, then the method's fields, then `overrides`."""
     known = known_model(model)
     return method_config(method, known.defaults if known else {}, overrides)
@@ -52,10 +55,22 @@ def fit_of(backbone: Backbone, request: EditRequest, size: tuple[int, int] | Non
     return fit
 
 
+def edit_clips(
+    backbone: Backbone,
+    requests: list[EditRequest],
+    config: MethodConfig,
+    on_step: Callable[[list[StepRecord]], None] | None = None,
+) -> list[EditResult]:
+    """Edit clips of the same size together by the method that `config` belongs to."""
+    if isinstance(config, KVLockConfig):
+        return kv_lock.edit_clips(backbone, requests, config, on_step)
+    return flowedit.edit_clips(backbone, requests, config, on_step)
+
+
 def edit(
     backbone: Backbone,
     request: EditRequest,
-    config: KVLockConfig,
+    config: MethodConfig,
     fit: Fit | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> EditResult:

@@ -59,5 +59,6 @@ class FlowSampler:
         return self._scheduler.step(prediction, self._scheduler.timesteps[step], latents, return_dict=False)[0]
 
     def timestep(self, step: int) -> torch.Tensor:
-        """What the model is told of the step, 0-dim."""
-        return self._scheduler.timesteps[step]
+        """What the model is told of the step, 0-dim; after the last step 0, clean."""
+        timesteps = self._scheduler.timesteps
+        return timesteps[step] if step < len(timesteps) else torch.zeros_like(timesteps[0])

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from kvlock.backbones.loading import load_backbone
-from kvlock.core.config import KVLockConfig
-from kvlock.core.edit import edit_clips
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest
-from kvlock.editing import default_config
+from kvlock.editing import default_config, edit_clips
 from kvlock.media.pictures import contact_sheet
+from kvlock.methods.table import MethodConfig
 from kvlock.metrics.background import psnr_background, ssim_background
 from kvlock.shapes.render import render_mask, render_scene
 from kvlock.shapes.scene import COLOURS, FRAMES, KINDS, SIZE, Scene, SceneEdit, random_edit, random_scene
@@ -65,7 +64,7 @@ def dominant_colour(clip: np.ndarray) -> str | None:
     return list(COLOURS)[np.bincount(nearest).argmax()] if len(nearest) else None
 
 
-def edit_scenes(backbone: Backbone, seeds: range, config: KVLockConfig) -> dict[int, np.ndarray]:
+def edit_scenes(backbone: Backbone, seeds: range, config: MethodConfig) -> dict[int, np.ndarray]:
     """The edited clips of held-out scenes, a few at a time."""
     edited = {}
     for first in range(seeds.start, seeds.stop, BATCH):

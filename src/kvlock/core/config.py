@@ -1,6 +1,6 @@
 """Every choice of the method as one frozen record. No torch here, so that the command line can read it at once."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -20,19 +20,40 @@ class KVLockConfig:
     guidance_scale: float = _option(
         5.0, "omega_0, guidance at rest; 1 turns guidance off and runs no unconditional forward"
     )
-    fusion_ratio: float | Literal["variance"] = _option(
-        "variance", "alpha in the lock steps: a constant in [0, 1], or 'variance' for the paper's schedule"
+    fusion_ratio: float | Literal["variance", "sigmoid", "cosine", "linear"] = _option(
+        "variance",
+        "alpha in the lock steps: a constant in [0, 1], 'variance' for the paper's schedule, or AdaEdit's fade from 1 "
+        "to 0 over inject_steps",
+    )
+    foreground_ratio: float = _option(
+        0.0, "weight of the source's keys and values inside the mask in the lock steps; 0 in the paper, 0.1 in ProEdit"
     )
     adaptive_guidance: bool = _option(True, "let the variance raise the guidance in the lock steps")
     unconditional_scale: bool = _option(True, "project the unconditional prediction with s* (CFG-Zero*)")
     lock_steps: int | float = _option(0.4, "kappa: the last steps, as a count (20) or as a fraction of N (0.4)")
+    inject_steps: int | float = _option(
+        1.0, "T_inj: the first steps, as a count or a fraction, after which the lock is off again; all in the paper"
+    )
     window: int = _option(10, "W: how many predictions of the clean clip the variance is taken over")
     threshold: float = _option(0.01, "tau: the variance that counts as full risk, in squared normalised latent units")
     guidance_floor: float = _option(1.0, "lower clamp of omega / omega_0; 0 is the paper's literal form")
     guidance_boost: float = _option(2.0, "b: upper clamp of omega / omega_0")
+    guidance_minimum: float = _option(0.0, "omega is never below this, whatever the lower clamp gives")
+    guidance: Literal["cfg", "apg"] = _option(
+        "cfg", "how the two predictions are combined: classifier-free guidance, or adaptive projected guidance"
+    )
+    zero_init_steps: int | float = _option(
+        0, "CFG-Zero*: the first steps, as a count or a fraction, whose velocity is set to zero"
+    )
     detection: Literal["local", "global"] = _option("local", "take the variance inside the mask, or everywhere")
     background_anchor: Literal["auto", "none", "latents"] = _option(
         "auto", "'latents' puts the source back into the background after each step; 'auto' is the model's own need"
+    )
+    source_path: Literal["noised", "inverted"] = _option(
+        "noised", "the source at each noise level: noised forward as in the paper, or inverted, the edit's start too"
+    )
+    latents_shift: float = _option(
+        0.0, "beta of ProEdit's latents-shift: how far the start inside the mask takes on fresh noise's statistics"
     )
     strength: float = _option(1.0, "below 1, start from the source noised to that share of the steps")
     rows: Literal["batched", "sequential"] = _option(
@@ -43,61 +64,52 @@ class KVLockConfig:
     def __post_init__(self) -> None:
         _require(self.num_inference_steps >= 1, self, "num_inference_steps", "at least 1")
         _require(self.guidance_scale >= 1, self, "guidance_scale", "1 (off) or more")
-        if self.fusion_ratio != "variance":
-            valid = isinstance(self.fusion_ratio, (int, float)) and 0 <= self.fusion_ratio <= 1
-            _require(valid, self, "fusion_ratio", "a number from 0 to 1, or 'variance'")
-        whole = isinstance(self.lock_steps, int) and 0 <= self.lock_steps <= self.num_inference_steps
-        share = isinstance(self.lock_steps, float) and 0 <= self.lock_steps <= 1
-        _require(whole or share, self, "lock_steps", "a count from 0 to num_inference_steps, or a fraction 0.0 to 1.0")
+        if self.fusion_ratio not in SCHEDULES:
+            _require(
+                _is_share(self.fusion_ratio), self, "fusion_ratio", f"a number from 0 to 1, or one of {SCHEDULES}"
+            )
+        for name in ("foreground_ratio", "latents_shift"):
+            _require(_is_share(getattr(self, name)), self, name, "a number from 0 to 1")
+        for name in ("lock_steps", "inject_steps", "zero_init_steps"):
+            steps = getattr(self, name)
+            whole = isinstance(steps, int) and 0 <= steps <= self.num_inference_steps
+            expected = "a count from 0 to num_inference_steps, or a fraction 0.0 to 1.0"
+            _require(whole or (isinstance(steps, float) and 0 <= steps <= 1), self, name, expected)
         _require(self.window >= 2, self, "window", "at least 2")
         _require(self.threshold > 0, self, "threshold", "above 0")
         _require(0 <= self.guidance_floor <= self.guidance_boost, self, "guidance_floor", "from 0 to guidance_boost")
-        _require(self.detection in ("local", "global"), self, "detection", "'local' or 'global'")
-        anchors = ("auto", "none", "latents")
-        _require(self.background_anchor in anchors, self, "background_anchor", f"one of {anchors}")
+        _require(self.guidance_minimum >= 0, self, "guidance_minimum", "0 or more")
         _require(0 < self.strength <= 1, self, "strength", "above 0 and at most 1")
-        _require(self.rows in ("batched", "sequential"), self, "rows", "'batched' or 'sequential'")
+        for name, choices in _CHOICES.items():
+            _require(getattr(self, name) in choices, self, name, f"one of {choices}")
 
     @property
     def first_lock_step(self) -> int:
         """T - kappa, the step at which the schedules begin."""
-        count = self.lock_steps
-        steps = count if isinstance(count, int) else round(count * self.num_inference_steps)
-        return self.num_inference_steps - steps
+        return self.num_inference_steps - self.count(self.lock_steps)
 
     @property
     def first_step(self) -> int:
         """The step that sampling starts at; above 0 where `strength` is below 1."""
         return self.num_inference_steps - max(1, round(self.strength * self.num_inference_steps))
 
+    def count(self, steps: int | float) -> int:
+        """A count of steps that is given as one, or as a fraction of N."""
+        return steps if isinstance(steps, int) else round(steps * self.num_inference_steps)
 
-METHODS: dict[str, dict[str, Any]] = {
-    "kv-lock": {},
-    "plain": dict(fusion_ratio=0.0, adaptive_guidance=False, unconditional_scale=False),
-    "rigid": dict(fusion_ratio=1.0, adaptive_guidance=False, unconditional_scale=False),
-    "fixed-0.5": dict(fusion_ratio=0.5, adaptive_guidance=False, unconditional_scale=False),
-    "global": dict(detection="global"),
-    "kv-only": dict(adaptive_guidance=False, unconditional_scale=False),
-    "omega-only": dict(fusion_ratio=0.0, unconditional_scale=False),
-    "s-only": dict(fusion_ratio=0.0, adaptive_guidance=False),
-    "s-omega": dict(fusion_ratio=0.0),
-    "paper-literal": dict(guidance_floor=0.0),
+
+SCHEDULES = ("variance", "sigmoid", "cosine", "linear")
+_CHOICES = {
+    "detection": ("local", "global"),
+    "background_anchor": ("auto", "none", "latents"),
+    "rows": ("batched", "sequential"),
+    "guidance": ("cfg", "apg"),
+    "source_path": ("noised", "inverted"),
 }
-"""The paper's method, its ablation rows and its constant schedules: each is a few fields of KVLockConfig."""
 
 
-def method_config(method: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> KVLockConfig:
-    """The config of `method` on a model with `defaults`; `overrides` win over both.
-
-    Raises ValueError for an unknown method or field, or a value out of its range.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(METHODS)}")
-    known = {f.name for f in fields(KVLockConfig)}
-    unknown = sorted(set(overrides) - known)
-    if unknown:
-        raise ValueError(f"config field {unknown[0]!r} is unknown; expected one of {', '.join(sorted(known))}")
-    return KVLockConfig(**{**defaults, **METHODS[method], **overrides})
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _require(holds: bool, config: KVLockConfig, name: str, expected: str) -> None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
-from kvlock.core.guidance import guide, optimal_scale
-from kvlock.core.mask import latent_foreground, token_foreground
-from kvlock.core.protocols import Backbone
+from kvlock.core.guidance import guide, optimal_scale, project
+from kvlock.core.inversion import inverted_path, shift_latents
+from kvlock.core.mask import token_foreground
+from kvlock.core.protocols import Backbone, Sampler
 from kvlock.core.rows import Rows
 from kvlock.core.schedule import control_at, may_lock
 from kvlock.core.tap import Tap, attached
@@ -33,83 +35,46 @@ def edit_clips(
     `on_step` gets each clip's record of the step just made.
     Raises ValueError for an unsuitable request, NonFiniteError if the latents stop being finite.
     """
-    clips = _prepare(backbone, requests)
+    clips = prepare_clips(backbone, requests)
     anchored = config.background_anchor == "latents" or (config.background_anchor == "auto" and backbone.needs_anchor)
     sampler = backbone.sampler(config.num_inference_steps, multistep=not anchored)
     region = clips.foreground if config.detection == "local" else torch.ones_like(clips.foreground)
     rows = _rows(backbone, requests, clips, config)
+    source_at = _source_path(clips, sampler, rows, config)
 
-    latents = clips.noise
-    if config.strength < 1:
-        latents = sampler.add_noise(clips.source, clips.noise, config.first_step)
+    latents = _start(clips, source_at, config)
     predictions: tuple[Tensor, ...] = ()
+    momentum = None
     records: list[list[StepRecord]] = []
     with attached(rows.tap, rows.sites):
         for step in range(config.first_step, config.num_inference_steps):
             variance = windowed_variance(predictions, region)
             control = control_at(config, step, variance, like=clips.source[:, 0, 0, 0, 0])
             if may_lock(config, step):
-                source = sampler.add_noise(clips.source, clips.noise, step)
-                velocities = rows.locked(latents, source, sampler.timestep(step), control.fusion_ratio)
+                velocities = rows.locked(latents, source_at(step), sampler.timestep(step), control.fusion_ratio)
             else:
                 velocities = rows.free(latents, sampler.timestep(step))
-            velocity, scale = _guided(velocities, control, config)
-            predictions = (*predictions, sampler.denoised(latents, velocity, step))[-config.window :]
-            latents = sampler.step(latents, velocity, step)
+            guided = _guided(velocities, latents, control, config, sampler, step, momentum)
+            momentum = guided.momentum
+            predictions = (*predictions, sampler.denoised(latents, guided.velocity, step))[-config.window :]
+            latents = sampler.step(latents, guided.velocity, step)
             if anchored:
-                source = sampler.add_noise(clips.source, clips.noise, step + 1)
-                latents = torch.where(clips.foreground[:, None], latents, source)
+                latents = torch.where(clips.foreground[:, None], latents, source_at(step + 1))
             _check_finite(latents, step)
-            records.append(_records(step, sampler.sigmas[step], variance, control, scale))
+            records.append(_records(step, sampler.sigmas[step], variance, control, guided.scale))
             if on_step:
                 on_step(records[-1])
     videos = backbone.decode_video(latents)
     return [EditResult(video.cpu(), tuple(trace)) for video, trace in zip(videos, zip(*records))]
 
 
-@dataclass(frozen=True)
-class _Clips:
-    """What stays the same during an edit: source latents and noise [B, C, F, H, W], foreground bool [B, F, H, W]."""
-
-    source: Tensor
-    noise: Tensor
-    foreground: Tensor
-    condition: Tensor | None
-
-
-def _prepare(backbone: Backbone, requests: list[EditRequest]) -> _Clips:
-    for request in requests:
-        check_request(request)
-    if len({r.video.shape for r in requests}) != 1:
-        raise ValueError("clips that are edited together must have the same size and frame count")
-    video, mask = torch.stack([r.video for r in requests]), torch.stack([r.mask for r in requests])
-    foreground = latent_foreground(mask, backbone.vae_stride).to(backbone.device)
-    source = backbone.encode_video(video)
-    # The noise is drawn on the CPU, one generator a clip: neither the device nor the batch changes it.
-    noises = [torch.randn(source.shape[1:], generator=torch.Generator().manual_seed(r.seed)) for r in requests]
-    return _Clips(source, torch.stack(noises).to(source.device), foreground, backbone.condition(video, mask))
-
-
-def check_request(request: EditRequest) -> None:
-    """Raise ValueError, with what was expected, for a request that no model could take."""
-    video, mask = request.video, request.mask
-    if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != torch.uint8:
-        raise ValueError(f"video is {video.dtype} {tuple(video.shape)}; expected uint8 [F, H, W, 3]")
-    if mask.dtype != torch.bool or mask.shape != video.shape[:3]:
-        raise ValueError(f"mask is {mask.dtype} {tuple(mask.shape)}; expected bool {tuple(video.shape[:3])}")
-    if not mask.any():
-        raise ValueError("the mask is empty, so nothing may be edited; mark the region to edit as True (white)")
-    if not request.prompt.strip():
-        raise ValueError("the prompt is empty; describe the edited clip")
-
-
-def _rows(backbone: Backbone, requests: list[EditRequest], clips: _Clips, config: KVLockConfig) -> Rows:
+def _rows(backbone: Backbone, requests: list[EditRequest], clips: Clips, config: KVLockConfig) -> Rows:
     prompts = [backbone.encode_prompt([r.prompt for r in requests])]
     if config.guidance_scale > 1:
         prompts.append(backbone.encode_prompt([r.negative_prompt for r in requests]))
     return Rows(
         backbone,
-        Tap(background=~token_foreground(clips.foreground, backbone.patch_size)),
+        Tap(~token_foreground(clips.foreground, backbone.patch_size), config.foreground_ratio),
         backbone.attention_sites(),
         backbone.encode_prompt([r.source_prompt for r in requests]),
         prompts,
@@ -118,15 +83,53 @@ def _rows(backbone: Backbone, requests: list[EditRequest], clips: _Clips, config
     )
 
 
-def _guided(velocities: list[Tensor], control: Control, config: KVLockConfig) -> tuple[Tensor, Tensor | None]:
-    """The guided velocity, and s* where it is in use."""
+def _source_path(clips: Clips, sampler: Sampler, rows: Rows, config: KVLockConfig) -> Callable[[int], Tensor]:
+    """The source at the noise level of each step: noised with the noise that the edit starts from, or inverted."""
+    if config.source_path == "noised":
+        return lambda step: sampler.add_noise(clips.source, clips.noise, step)
+    return inverted_path(rows, sampler, clips.source, config.num_inference_steps).__getitem__
+
+
+def _start(clips: Clips, source_at: Callable[[int], Tensor], config: KVLockConfig) -> Tensor:
+    fresh = config.strength == 1 and config.source_path == "noised"
+    latents = clips.noise if fresh else source_at(config.first_step)
+    if config.latents_shift:
+        latents = shift_latents(latents, clips.noise, clips.foreground, config.latents_shift)
+    return latents
+
+
+@dataclass(frozen=True)
+class _Guided:
+    """The guided velocity, s* where it is in use, and what adaptive projected guidance carries to the next step."""
+
+    velocity: Tensor
+    scale: Tensor | None = None
+    momentum: Tensor | None = None
+
+
+def _guided(
+    velocities: list[Tensor],
+    latents: Tensor,
+    control: Control,
+    config: KVLockConfig,
+    sampler: Sampler,
+    step: int,
+    momentum: Tensor | None,
+) -> _Guided:
+    if step < config.count(config.zero_init_steps):
+        return _Guided(torch.zeros_like(latents))
     if len(velocities) == 1:
-        return velocities[0], None
+        return _Guided(velocities[0])
     conditional, unconditional = velocities
+    omega = control.guidance_scale
+    if config.guidance == "apg":
+        cond, uncond = (sampler.denoised(latents, v, step) for v in velocities)
+        denoised, momentum = project(cond, uncond, omega, momentum)
+        return _Guided((latents - denoised) / sampler.sigmas[step], momentum=momentum)
     if not config.unconditional_scale:
-        return guide(conditional, unconditional, control.guidance_scale, torch.ones_like(control.guidance_scale)), None
+        return _Guided(guide(conditional, unconditional, omega, torch.ones_like(omega)))
     scale = optimal_scale(conditional, unconditional)
-    return guide(conditional, unconditional, control.guidance_scale, scale), scale
+    return _Guided(guide(conditional, unconditional, omega, scale), scale)
 
 
 def _check_finite(latents: Tensor, step: int) -> None:

@@ -4,9 +4,12 @@ import torch
 from torch import Tensor
 
 
-def fusion_weight(fusion_ratio: Tensor, background: Tensor) -> Tensor:
-    """alpha [B] on background tokens bool [B, L], 0 on foreground tokens: [B, L, 1]."""
-    return (fusion_ratio[:, None] * background)[..., None]
+def fusion_weight(fusion_ratio: Tensor, background: Tensor, foreground_ratio: float = 0.0) -> Tensor:
+    """alpha [B] on background tokens bool [B, L], `foreground_ratio` (0 in KV-Lock) on the others: [B, L, 1]."""
+    weight = fusion_ratio[:, None] * background
+    if foreground_ratio:
+        weight = weight + foreground_ratio * ~background
+    return weight[..., None]
 
 
 def fuse_(edited: Tensor, source: Tensor, weight: Tensor) -> Tensor:
@@ -15,10 +18,9 @@ def fuse_(edited: Tensor, source: Tensor, weight: Tensor) -> Tensor:
     return edited.lerp_(source, weight.view(*weight.shape[:2], *[1] * (edited.ndim - 2)).expand_as(edited))
 
 
-def fuse_tokens_(edited: Tensor, source: Tensor, fusion_ratio: Tensor, background: Tensor) -> Tensor:
-    """The same where `source` holds the background's tokens alone, [number of True in `background`, ...]."""
-    clip = background.nonzero()[:, 0]
-    weight = fusion_ratio[clip].to(edited.dtype)
-    new = edited[background]
-    edited[background] = torch.lerp(new, source, weight.view(-1, *[1] * (new.ndim - 1)).expand_as(new))
+def fuse_tokens_(edited: Tensor, source: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
+    """The same where `source` holds the tokens of `kept` bool [B, L] alone, [number of True in `kept`, ...]."""
+    new = edited[kept]
+    weights = weight[kept].to(edited.dtype)
+    edited[kept] = torch.lerp(new, source, weights.view(-1, *[1] * (new.ndim - 1)).expand_as(new))
     return edited

@@ -44,7 +44,7 @@ class Sampler(Protocol):
         ...
 
     def timestep(self, step: int) -> Tensor:
-        """What the model is told of `step`, 0-dim."""
+        """What the model is told of `step`, 0-dim; 0 for the level after the last step."""
         ...
 
 

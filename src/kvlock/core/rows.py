@@ -35,6 +35,10 @@ class Rows:
             return self._forward([latents] * len(self.prompts), self.prompts, timestep)
         return [self._forward([latents], [prompt], timestep)[0] for prompt in self.prompts]
 
+    def source_alone(self, source: Tensor, timestep: Tensor) -> Tensor:
+        """The prediction for the source with its own prompt, without guidance."""
+        return self._forward([source], [self.source_prompt], timestep)[0]
+
     def locked(self, latents: Tensor, source: Tensor, timestep: Tensor, fusion_ratio: Tensor) -> list[Tensor]:
         """A prediction per prompt, the keys and values of `source` fused in with `fusion_ratio` [B]."""
         if self.batched:

@@ -22,32 +22,34 @@ Mode = Literal["off", "hand over", "record", "fuse"]
 class Tap:
     """What flows through the attention sites of one edit: nothing, or keys and values from the source.
 
-    background: bool [B, L], the tokens that alpha pulls to the source.
+    background: bool [B, L], the tokens that alpha pulls to the source. `foreground_ratio` is the source's weight on
+    the others.
     """
 
-    def __init__(self, background: Tensor):
+    def __init__(self, background: Tensor, foreground_ratio: float = 0.0):
         self.background = background
+        self.foreground_ratio = foreground_ratio
+        self._kept = torch.ones_like(background) if foreground_ratio else background
         self._mode: Mode = "off"
-        self._fusion_ratio = background.new_zeros(len(background), dtype=torch.float32)
-        self._weight = self._fusion_ratio[:, None, None]
+        self._weight = background.new_zeros(len(background), 1, 1, dtype=torch.float32)
         self._stored: dict[tuple[str, str], Tensor] = {}
         self._heard: set[tuple[str, str]] = set()
 
     @contextmanager
     def handing_over(self, fusion_ratio: Tensor) -> Iterator[None]:
         """For a forward with rows [source, edit, ...] of B clips each: inside each layer, nothing is kept."""
-        self._weight = fusion_weight(fusion_ratio, self.background)
+        self._weight = fusion_weight(fusion_ratio, self.background, self.foreground_ratio)
         yield from self._during("hand over")
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """For a forward of the source alone: its background tokens' keys and values are kept until `release`."""
+        """For a forward of the source alone: the keys and values that can be needed are kept until `release`."""
         yield from self._during("record")
 
     @contextmanager
     def fusing(self, fusion_ratio: Tensor) -> Iterator[None]:
         """For a forward of B edit rows after `recording`."""
-        self._fusion_ratio = fusion_ratio
+        self._weight = fusion_weight(fusion_ratio, self.background, self.foreground_ratio)
         yield from self._during("fuse")
 
     def release(self) -> None:
@@ -80,9 +82,9 @@ class Tap:
         video = tokens.movedim(axis, 1)[:, site.video_tokens(self.background.shape[1])]
         clips = len(self.background)
         if self._mode == "record":
-            self._stored[site.name, kind] = video[self.background]
+            self._stored[site.name, kind] = video[self._kept]
         elif self._mode == "fuse":
-            fuse_tokens_(video, self._stored[site.name, kind], self._fusion_ratio, self.background)
+            fuse_tokens_(video, self._stored[site.name, kind], self._weight, self._kept)
         else:
             for row in range(clips, len(video), clips):
                 fuse_(video[row : row + clips], video[:clips], self._weight)

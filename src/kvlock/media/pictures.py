@@ -47,7 +47,7 @@ def mask_overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None], source // 2 + np.array([127, 0, 0], np.uint8), source).astype(np.uint8)
 
 
-def plot_trace(trace: Sequence[StepRecord], threshold: float, path: Path) -> None:
+def plot_trace(trace: Sequence[StepRecord], threshold: float | None, path: Path) -> None:
     """Variance with its threshold, fusion ratio, guidance scale and s* over the steps, as a PNG."""
     from matplotlib.figure import Figure
 
@@ -64,7 +64,8 @@ def plot_trace(trace: Sequence[StepRecord], threshold: float, path: Path) -> Non
         axes.set_ylabel(name, fontsize=8)
         axes.grid(alpha=0.3)
         if name.startswith("variance"):
-            axes.axhline(threshold, color="tab:red", linestyle="--", label=f"threshold {threshold:g}")
+            if threshold is not None:
+                axes.axhline(threshold, color="tab:red", linestyle="--", label=f"threshold {threshold:g}")
             axes.set_yscale("log")
             axes.legend(fontsize=8)
     axes.set_xlabel("step")

@@ -1,0 +1,1 @@
+"""Every method by name, and those that are more than another schedule."""
