@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from kvlock.metrics.background import psnr_background, ssim_background
+from kvlock.metrics.background import (
+    flicker_background,
+    psnr_background,
+    psnr_background_multiplied,
+    psnr_frame,
+    psnr_ring,
+    ssim_background,
+)
+from kvlock.metrics.foreground import psnr_inside, ssim_inside
 
 GENERATOR = np.random.default_rng(0)
 SIZE = (3, 14, 18)
@@ -93,3 +101,39 @@ def test_no_background_is_no_number():
     mask = np.ones(SIZE, bool)
     assert math.isnan(psnr_background(SOURCE, EDITED, mask))
     assert math.isnan(ssim_background(SOURCE, EDITED, mask))
+
+
+def test_the_readings_of_psnr_differ_by_the_share_of_background():
+    mask = np.zeros(SIZE, bool)
+    mask[:, :7] = True  # half of every frame
+    share = 10 * math.log10(2)
+    assert psnr_background_multiplied(SOURCE, EDITED, mask) == pytest.approx(
+        psnr_background(SOURCE, EDITED, mask) + share
+    )
+    assert psnr_frame(SOURCE, EDITED) == pytest.approx(slow_psnr(SOURCE, EDITED, np.zeros(SIZE, bool)))
+    assert psnr_inside(SOURCE, EDITED, mask) == pytest.approx(slow_psnr(SOURCE, EDITED, ~mask))
+    assert ssim_inside(SOURCE, EDITED, mask) == pytest.approx(slow_ssim(SOURCE, EDITED, ~mask))
+
+
+def test_the_ring_is_what_lies_near_the_mask():
+    mask = np.zeros(SIZE, bool)
+    mask[:, 6, 8] = True
+    outside_ring = np.ones(SIZE, bool)
+    outside_ring[:, 4:9, 6:11] = False
+    outside_ring[:, 6, 8] = True
+    assert psnr_ring(SOURCE, EDITED, mask, width=2) == pytest.approx(slow_psnr(SOURCE, EDITED, outside_ring))
+    assert math.isnan(psnr_ring(SOURCE, EDITED, np.ones(SIZE, bool)))
+
+
+def test_a_constant_error_does_not_flicker_and_a_moving_one_does():
+    still = np.zeros(SIZE, bool)
+    still[:, :3] = True
+    source = np.full((*SIZE, 3), 100, np.uint8)
+    brighter, blinking = source + np.uint8(9), source.copy()
+    blinking[1] += np.uint8(4)
+    assert flicker_background(source, brighter, still) == 0
+    assert flicker_background(source, blinking, still) == pytest.approx(4)
+    inside = source.copy()
+    inside[1, :3] += np.uint8(50)
+    assert flicker_background(source, inside, still) == 0
+    assert math.isnan(flicker_background(SOURCE, EDITED, np.ones(SIZE, bool)))

@@ -9,8 +9,9 @@ import torch
 from diffusers import WanVACEPipeline
 from PIL import Image
 
+from kvlock.bench.modes import NOTHING, nearest_mode, wanted_mode
 from kvlock.bench.scenes import render_scenes
-from kvlock.bench.shapes_evaluation import NOTHING, dominant_colour, nearest_mode, score, summary
+from kvlock.bench.shapes_evaluation import dominant_colour, score, summary
 from kvlock.shapes import checkpoint
 from kvlock.shapes.render import render_mask, render_scene, signed_distance
 from kvlock.shapes.scene import (
@@ -103,12 +104,21 @@ def test_the_true_clip_is_classified_as_itself_and_the_source_is_not():
     for seed in range(5):
         edit = random_edit(seed)
         truth, source = render_scene(edit.target, *SIZE), render_scene(edit.source, *SIZE)
-        subject = edit.target.shapes[0] if edit.kind != "remove" else None
-        wanted = (subject.kind, subject.colour) if subject else NOTHING
         noisy = np.clip(truth + np.random.default_rng(seed).normal(0, 25, truth.shape), 0, 255).astype(np.uint8)
-        mask = render_mask(edit, *SIZE)
-        assert nearest_mode(noisy, edit, mask) == wanted
-        assert nearest_mode(source, edit, mask) != wanted
+        subject = edit.target.shapes[0] if edit.kind != "remove" else None
+        assert wanted_mode(edit) == ((subject.kind, subject.colour) if subject else NOTHING)
+        found = nearest_mode(noisy, seed)
+        assert found.mode == wanted_mode(edit) and found.consistency == 1
+        assert nearest_mode(truth, seed).distance == 0 and 300 < found.distance < 700
+        assert nearest_mode(source, seed).mode != wanted_mode(edit)
+
+
+def test_a_mode_that_comes_late_is_not_consistent():
+    """Two thirds of the frames show the truth, one third the source."""
+    edit = random_edit(0)
+    truth, source = render_scene(edit.target, *SIZE), render_scene(edit.source, *SIZE)
+    found = nearest_mode(np.concatenate([source[:3], truth[3:]]), 0)
+    assert found.mode == wanted_mode(edit) and found.consistency == pytest.approx(6 / 9)
 
 
 def test_scores_and_summary():

@@ -6,7 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from kvlock.core.types import EditRequest
 from kvlock.media.pictures import contact_sheet
 from kvlock.media.video import Clip, write_video
 from kvlock.shapes.render import render_mask, render_scene
@@ -15,11 +17,19 @@ from kvlock.shapes.scene import FRAMES, SIZE, SceneEdit, random_edit
 RATE = Fraction(8)
 
 
+def scene_request(seed: int, noise: int | None = None) -> EditRequest:
+    """The scene edit as what is asked of a method; its noise is the scene's own seed's without `noise`."""
+    edit = random_edit(seed)
+    source = torch.from_numpy(render_scene(edit.source, FRAMES, SIZE, SIZE))
+    mask = torch.from_numpy(render_mask(edit, FRAMES, SIZE, SIZE))
+    return EditRequest(source, mask, edit.prompt, edit.source_prompt, seed=seed if noise is None else noise)
+
+
 def write_scene(seed: int, out: Path) -> SceneEdit:
     """The scene's `source.mp4`, `mask.mp4` and `truth.mp4` under `out`; returns the edit."""
     edit = random_edit(seed)
     out.mkdir(parents=True, exist_ok=True)
-    for name, frames in _clips(seed).items():
+    for name, frames in scene_clips(seed).items():
         write_video(out / f"{name}.mp4", frames, _timing(frames), lossless=True)
     return edit
 
@@ -31,14 +41,15 @@ def render_scenes(seeds: range, out: Path) -> None:
     rows, records = {}, []
     for seed in seeds:
         write_scene(seed, out / f"{seed:05d}")
-        edit, clips = random_edit(seed), _clips(seed)
+        edit, clips = random_edit(seed), scene_clips(seed)
         rows[f"{seed}: {edit.kind}: {edit.source_prompt} -> {edit.prompt}"] = np.concatenate(list(clips.values()), 2)
         records.append({"seed": seed, "source_prompt": edit.source_prompt, "prompt": edit.prompt, **asdict(edit)})
     contact_sheet(rows).save(out / "sheet.png")
     (out / "scenes.json").write_text(json.dumps(records, indent=1))
 
 
-def _clips(seed: int) -> dict[str, np.ndarray]:
+def scene_clips(seed: int) -> dict[str, np.ndarray]:
+    """Source, mask (white on black) and truth, uint8 [F, H, W, 3] each."""
     edit = random_edit(seed)
     mask = render_mask(edit, FRAMES, SIZE, SIZE)
     return {

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 
 from kvlock.backbones.loading import load_backbone
+from kvlock.bench.modes import NOTHING, Mode, nearest_mode, wanted_mode
+from kvlock.bench.scenes import scene_request
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest
 from kvlock.editing import default_config, edit_clips
 from kvlock.media.pictures import contact_sheet
 from kvlock.methods.table import MethodConfig
-from kvlock.metrics.background import psnr_background, ssim_background
+from kvlock.metrics.background import psnr_background, psnr_frame, ssim_background
+from kvlock.metrics.foreground import psnr_inside
 from kvlock.shapes.render import render_mask, render_scene
-from kvlock.shapes.scene import COLOURS, FRAMES, KINDS, SIZE, Scene, SceneEdit, random_edit, random_scene
+from kvlock.shapes.scene import COLOURS, FRAMES, SIZE, random_edit, random_scene
 
 BATCH = 8
 PALETTE_DISTANCE = 45.0
-NOTHING = ("nothing", "nothing")
 
 
 @dataclass(frozen=True)
@@ -29,31 +31,11 @@ class Score:
 
     seed: int
     edit: str
-    wanted: tuple[str, str]
-    found: tuple[str, str]
+    wanted: Mode
+    found: Mode
     psnr_inside: float
     psnr_background: float
     ssim_background: float
-
-
-def nearest_mode(clip: np.ndarray, edit: SceneEdit, mask: np.ndarray) -> tuple[str, str]:
-    """(kind, colour) of the subject that, rendered at its known place, is nearest to `clip` inside the mask.
-
-    No subject at all is one of the modes. clip: uint8 [F, H, W, 3]; mask: bool [F, H, W].
-    """
-    frames, height, width = mask.shape
-    rest = edit.target.shapes if edit.kind == "remove" else edit.target.shapes[1:]
-    scenes: dict[tuple[str, str], Scene] = {NOTHING: replace(edit.target, shapes=rest)}
-    for kind in KINDS:
-        for colour in COLOURS:
-            subject = replace(edit.disc, kind=kind, colour=colour)
-            scenes[kind, colour] = replace(edit.target, shapes=(subject, *rest))
-    inside = clip[mask].astype(np.float64)
-
-    def distance(mode: tuple[str, str]) -> float:
-        return float(((render_scene(scenes[mode], frames, height, width)[mask] - inside) ** 2).mean())
-
-    return min(scenes, key=distance)
 
 
 def dominant_colour(clip: np.ndarray) -> str | None:
@@ -69,7 +51,7 @@ def edit_scenes(backbone: Backbone, seeds: range, config: MethodConfig) -> dict[
     edited = {}
     for first in range(seeds.start, seeds.stop, BATCH):
         group = range(first, min(first + BATCH, seeds.stop))
-        requests = [_request(random_edit(seed), seed) for seed in group]
+        requests = [scene_request(seed) for seed in group]
         results = edit_clips(backbone, requests, config)
         edited |= {seed: result.video.numpy() for seed, result in zip(group, results)}
     return edited
@@ -80,14 +62,12 @@ def score(seed: int, edited: np.ndarray) -> Score:
     edit = random_edit(seed)
     mask = render_mask(edit, FRAMES, SIZE, SIZE)
     source, truth = (render_scene(s, FRAMES, SIZE, SIZE) for s in (edit.source, edit.target))
-    subject = edit.target.shapes[0] if edit.kind != "remove" else None
-    wanted = (subject.kind, subject.colour) if subject else NOTHING
     return Score(
         seed,
         edit.kind,
-        wanted,
-        nearest_mode(edited, edit, mask),
-        psnr_background(truth, edited, ~mask),
+        wanted_mode(edit),
+        nearest_mode(edited, seed).mode,
+        psnr_inside(truth, edited, mask),
         psnr_background(source, edited, mask),
         ssim_background(source, edited, mask),
     )
@@ -128,7 +108,7 @@ def vae_round_trip(backbone: Backbone, seeds: range) -> dict[int, np.ndarray]:
 def whole_psnr(seed: int, clip: np.ndarray) -> float:
     """PSNR of a clip against the true edited one over whole frames."""
     truth = render_scene(random_edit(seed).target, FRAMES, SIZE, SIZE)
-    return psnr_background(truth, clip, np.zeros(truth.shape[:3], dtype=bool))
+    return psnr_frame(truth, clip)
 
 
 def text_to_video(backbone: Backbone, seeds: range, steps: int) -> dict[int, tuple[str, np.ndarray]]:
@@ -199,12 +179,6 @@ def draw_samples(model: Path, out: Path, step: int, num: int = 6) -> None:
     out.mkdir(parents=True, exist_ok=True)
     _sheet(seeds, {"plain": edited}).save(out / f"{step:06d}.png")
     _show(f"step {step}", summary([score(seed, clip) for seed, clip in edited.items()]))
-
-
-def _request(edit: SceneEdit, seed: int) -> EditRequest:
-    source = torch.from_numpy(render_scene(edit.source, FRAMES, SIZE, SIZE))
-    mask = torch.from_numpy(render_mask(edit, FRAMES, SIZE, SIZE))
-    return EditRequest(source, mask, edit.prompt, edit.source_prompt, seed=seed)
 
 
 def _sheet(seeds: range, shown: dict[str, dict[int, np.ndarray]], most: int = 8):

@@ -14,21 +14,36 @@ from kvlock.shapes.trainer import train
 TRAINING_SEEDS = 1_000_000  # training draws scenes from here on; everything below is held out
 KL_WEIGHT = 3e-5
 L1_WEIGHT = 0.05
-HOLE_SHARE = 0.35
+HOLE_SHARE = 0.25
+CENTRED_SHARE = 0.8  # crops that follow an object: drawn anywhere, most of them would show little but background
+OBJECT_WEIGHT = 4.0  # of the pixels inside an object's disc in the loss
 
 
-def clip_batch(seeds: range, frames: int, size: int, crop: int) -> Tensor:
-    """Rendered clips in [-1, 1], [B, 3, F, crop, crop]; a share of them with the edit's mask greyed out."""
-    clips = []
+def clip_batch(seeds: range, frames: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
+    """Rendered clips in [-1, 1], [B, 3, F, crop, crop], a share of them with the edit's mask greyed out; loss weights.
+
+    The weights, [B, 1, F, crop, crop], are OBJECT_WEIGHT where the edit's object is shown and 1 elsewhere.
+    """
+    clips, weights = [], []
     for seed in seeds:
         rng = np.random.default_rng(seed)
         edit = random_edit(seed)
         clip = render_scene(edit.target, frames, size, size).astype(np.float32) / 127.5 - 1
+        inside = render_mask(edit, frames, size, size)
+        weight = np.where(inside, np.float32(OBJECT_WEIGHT), np.float32(1))
         if rng.random() < HOLE_SHARE:
-            clip[render_mask(edit, frames, size, size)] = 0
+            clip[inside], weight = 0, np.ones_like(weight)
         y, x = rng.integers(0, size - crop + 1, 2)
-        clips.append(clip[:, y : y + crop, x : x + crop])
-    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).contiguous()
+        if rng.random() < CENTRED_SHARE:
+            jitter = rng.uniform(-0.1, 0.1, 2) * crop
+            centre = np.array(edit.disc.centre(0.5)[::-1]) * size
+            y, x = np.clip(np.rint(centre + jitter - crop / 2).astype(int), 0, size - crop)
+        window = slice(None), slice(y, y + crop), slice(x, x + crop)
+        clips.append(clip[window])
+        weights.append(weight[window])
+    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).contiguous(), torch.from_numpy(np.stack(weights))[
+        :, None
+    ]
 
 
 def train_vae(
@@ -54,15 +69,17 @@ def train_vae(
 
     def loss_at(step: int) -> dict[str, Tensor]:
         first = TRAINING_SEEDS + step * batch + (50_000_000 if decoder_only else 0)
-        clips = clip_batch(range(first, first + batch), frames, size, crop).to(device)
+        clips, weight = (x.to(device) for x in clip_batch(range(first, first + batch), frames, size, crop))
         generator = torch.Generator(device).manual_seed(step)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             posterior = vae.encode(clips).latent_dist
             latents = posterior.sample(generator=generator)
             decoded = vae.decode(latents).sample
         error = decoded.float() - clips
-        mse, l1, kl = error.square().mean(), error.abs().mean(), posterior.kl().sum() / latents.numel()
-        return {"loss": mse + L1_WEIGHT * l1 + KL_WEIGHT * kl, "mse": mse, "kl": kl}
+        kl = posterior.kl().sum() / latents.numel()
+        weighted = ((error.square() + L1_WEIGHT * error.abs()) * weight).mean() / weight.mean()
+        inside = (error.square() * (weight > 1)).sum() / (3 * (weight > 1).sum()).clamp(min=1)
+        return {"loss": weighted + KL_WEIGHT * kl, "mse": error.square().mean(), "inside": inside, "kl": kl}
 
     ema = train(vae, loss_at, folder, steps, learning_rate)
     vae.load_state_dict(ema, strict=False)

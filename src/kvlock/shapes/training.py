@@ -20,7 +20,7 @@ from kvlock.shapes.train_transformer import encode_clips, load_latents, train_tr
 from kvlock.shapes.train_vae import train_vae
 
 STAGES = ("vae", "latents", "transformer", "decoder", "export")
-VAE_CROP = 64
+VAE_CROP = 56
 
 
 def train_world(
@@ -52,14 +52,14 @@ def _vae(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, i
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae = AutoencoderKLWan.from_pretrained(init / "vae").float() if init else build_vae()
-    train_vae(vae, out / "vae", steps["vae"], 8, FRAMES, SIZE, VAE_CROP, 2e-3, device)
+    train_vae(vae, out / "vae", steps["vae"], 4, FRAMES, SIZE, VAE_CROP, 2e-3, device)
     vae.save_pretrained(out / "vae-joint")
 
 
 def _latents(out: Path, steps: dict[str, int], clips: int, device: str, on_sample, init: Path | None) -> None:
     vae = AutoencoderKLWan.from_pretrained(out / "vae-joint")
     encode_clips(vae, out / "latents", clips, device)
-    if not init:  # a model to start from was trained on its own statistics
+    if not init or steps["vae"]:  # a model to start from was trained on its own statistics
         set_latent_statistics(vae, load_latents(out / "latents", clips)["target"])
     vae.save_pretrained(out / "vae-joint")
 

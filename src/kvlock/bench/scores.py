@@ -1,0 +1,88 @@
+"""The metrics of one edited clip, each under the name of its reading."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvlock.bench.modes import NOTHING, nearest_mode, wanted_mode
+from kvlock.metrics.background import (
+    flicker_background,
+    psnr_background,
+    psnr_background_multiplied,
+    psnr_frame,
+    psnr_ring,
+    ssim_background,
+)
+from kvlock.metrics.foreground import psnr_inside, ssim_inside
+from kvlock.shapes.scene import random_edit
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown. `better` is +1 where more is better, -1 where less is, 0 where neither is."""
+
+    name: str
+    label: str
+    better: int
+    digits: int = 2
+
+
+METRICS = (
+    Metric("psnr_background", "PSNR background, dB", 1),
+    Metric("ssim_background", "SSIM background", 1, 4),
+    Metric("psnr_ring", "PSNR ring, dB", 1),
+    Metric("flicker_background", "flicker, grey levels", -1),
+    Metric("psnr_background_multiplied", "PSNR background multiplied, dB", 1),
+    Metric("psnr_frame", "PSNR frame to source, dB", 0),
+    Metric("psnr_inside", "PSNR inside to truth, dB", 1),
+    Metric("ssim_inside", "SSIM inside to truth", 1, 4),
+    Metric("right_colour", "right colour", 1, 3),
+    Metric("right_shape", "right shape", 1, 3),
+    Metric("right_edit", "right edit", 1, 3),
+    Metric("mode_distance", "distance to nearest mode", -1, 1),
+    Metric("mode_consistency", "mode consistency", 1, 3),
+    Metric("hallucinated", "hallucinated", -1, 3),
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a clip is held against: uint8 [F, H, W, 3] each, mask bool [F, H, W]; `truth` and `scene` where known."""
+
+    source: np.ndarray
+    mask: np.ndarray
+    truth: np.ndarray | None = None
+    scene: int | None = None
+
+
+def score(edited: np.ndarray, known: Reference) -> dict[str, float]:
+    """Every metric that can be measured of an edited clip; one that cannot is left out, never 0."""
+    source, mask = known.source, known.mask
+    values = {
+        "psnr_background": psnr_background(source, edited, mask),
+        "ssim_background": ssim_background(source, edited, mask),
+        "psnr_ring": psnr_ring(source, edited, mask),
+        "flicker_background": flicker_background(source, edited, mask),
+        "psnr_background_multiplied": psnr_background_multiplied(source, edited, mask),
+        "psnr_frame": psnr_frame(source, edited),
+    }
+    if known.truth is not None:
+        values["psnr_inside"] = psnr_inside(known.truth, edited, mask)
+        values["ssim_inside"] = ssim_inside(known.truth, edited, mask)
+    if known.scene is not None:
+        values |= _mode_scores(edited, known.scene)
+    return {name: float(value) for name, value in values.items() if not np.isnan(value)}
+
+
+def _mode_scores(edited: np.ndarray, scene: int) -> dict[str, float]:
+    """Colour and shape only for edits that leave an object; `right_edit` for every kind of edit."""
+    found, wanted = nearest_mode(edited, scene), wanted_mode(random_edit(scene))
+    values = {
+        "right_edit": float(found.mode == wanted),
+        "mode_distance": found.distance,
+        "mode_consistency": found.consistency,
+    }
+    if wanted != NOTHING:
+        values["right_shape"] = float(found.mode[0] == wanted[0])
+        values["right_colour"] = float(found.mode[1] == wanted[1])
+    return values

@@ -1,0 +1,110 @@
+"""What is to be edited: one JSONL manifest, a line a clip."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from kvlock.bench.scenes import scene_request
+from kvlock.shapes.scene import random_edit
+
+ID = re.compile(r"[A-Za-z0-9._-]{1,80}")
+HELD_OUT = range(0, 64)  # the scenes of every published table; nothing is tuned on them
+VALIDATION = range(10000, 10040)  # the scenes on which settings are chosen
+
+
+@dataclass(frozen=True)
+class Item:
+    """One edit of a suite. Paths are relative to the manifest's folder.
+
+    A clip comes from files (`video`, `mask`, and `truth` where the true edited clip is known) or, in the built-in
+    world, from the `scene` of that seed. `fps` is the rate of a folder of frames.
+    """
+
+    id: str
+    prompt: str
+    source_prompt: str = ""
+    negative_prompt: str = ""
+    edit_type: str = ""
+    video: str = ""
+    mask: str = ""
+    invert_mask: bool = False
+    truth: str = ""
+    fps: float = 16
+    scene: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not ID.fullmatch(self.id):
+            raise ValueError(f"id {self.id!r} is not 1 to 80 of the characters A-Z a-z 0-9 . _ -")
+        if self.scene is None and not (self.video and self.mask):
+            raise ValueError(f"{self.id} has neither a scene nor a video and a mask")
+        if self.scene is not None and not 0 <= self.scene < 2**31:
+            raise ValueError(f"{self.id}: scene is {self.scene!r}; expected a seed from 0")
+        if not self.prompt.strip():
+            raise ValueError(f"{self.id} has no prompt")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Items, in order, and the folder that their paths are relative to."""
+
+    name: str
+    folder: Path
+    items: tuple[Item, ...]
+
+
+def shapes_suite(name: str, seeds: range) -> Suite:
+    """Scenes of the built-in world, made at run time."""
+    return Suite(name, Path(), tuple(_scene_item(seed) for seed in seeds))
+
+
+def read_suite(name: str) -> Suite:
+    """`shapes` (the held-out scenes), `shapes-validation`, or a manifest's path.
+
+    Raises ValueError, with the line's number, for what is no manifest.
+    """
+    built_in = {"shapes": HELD_OUT, "shapes-validation": VALIDATION}
+    if name in built_in:
+        return shapes_suite(name, built_in[name])
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"suite {name}: no such manifest; expected {', '.join(built_in)}, or a .jsonl file")
+    items = [_item(path, number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
+    if not items:
+        raise ValueError(f"{path}: the manifest is empty")
+    twice = sorted({i.id for i in items if [j.id for j in items].count(i.id) > 1})
+    if twice:
+        raise ValueError(f"{path}: the id {twice[0]!r} stands there twice; ids must differ")
+    return Suite(path.stem, path.parent, tuple(items))
+
+
+def write_suite(items: list[Item], path: Path) -> None:
+    """One line an item; fields that hold their default are left out."""
+    usual = {f.name: f.default for f in fields(Item)}
+    lines = [json.dumps({k: v for k, v in asdict(i).items() if v != usual[k]}, ensure_ascii=False) for i in items]
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text("\n".join(lines) + "\n")
+    unfinished.rename(path)
+
+
+def _scene_item(seed: int) -> Item:
+    request, edit = scene_request(seed), random_edit(seed)
+    return Item(f"scene-{seed:05d}", request.prompt, request.source_prompt, edit_type=edit.kind, scene=seed)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as text ({error})") from error
+
+
+def _item(path: Path, number: int, line: str) -> Item:
+    try:
+        record = json.loads(line)
+        unknown = sorted(set(record) - {f.name for f in fields(Item)})
+        if unknown:
+            raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(f.name for f in fields(Item))}")
+        return Item(**record)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}, line {number}: {error}") from error

@@ -1,0 +1,228 @@
+"""`kvlock bench table`: means, and paired differences with a bootstrap interval over clips and seeds."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvlock.bench.jobs import Workplace
+from kvlock.bench.runner import CEILING
+from kvlock.bench.scores import METRICS, Metric
+from kvlock.methods.table import COMPOSITE, METHODS
+
+DRAWS = 10_000
+SHOWN = (
+    "psnr_background",
+    "ssim_background",
+    "psnr_ring",
+    "flicker_background",
+    "psnr_inside",
+    "ssim_inside",
+    "right_colour",
+    "right_shape",
+    "right_edit",
+    "mode_consistency",
+    "hallucinated",
+)
+Key = tuple[str, int]  # (item, seed)
+Values = dict[Key, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one model: for each metric its value on every clip and seed."""
+
+    model: str
+    method: str
+    values: dict[str, Values]
+    seconds: Values
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired mean difference over `n` clips and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def read_rows(out: Path) -> list[Row]:
+    """Every method that has results under `out`, with and without composite, in the order of METHODS.
+
+    Raises ValueError where there is nothing, or where one method was run with two configs.
+    """
+    results = Workplace(out).read() if (out / "results").is_dir() else []
+    if not results:
+        raise ValueError(f"{out} holds no results; run kvlock bench run first")
+    rows: dict[tuple[str, str], Row] = {}
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in results:
+        job = result["job"]
+        if seen.setdefault((job["model"], job["method"]), job["config"]) != job["config"]:
+            raise ValueError(
+                f"{out} holds {job['method']} on {job['model']} with two configs; a table needs one: use two folders"
+            )
+        for suffix, scores in result["scores"].items():
+            name = (job["model"], job["method"] + suffix)
+            row = rows.setdefault(name, Row(*name, {}, {}))
+            key = (job["item"], job["seed"])
+            row.seconds[key] = result["seconds"]
+            for metric, value in scores.items():
+                row.values.setdefault(metric, {})[key] = value
+    order = [CEILING, "vace", *METHODS]
+    ordered = sorted(rows.values(), key=lambda r: (r.model, order.index(r.method.removesuffix(COMPOSITE)), r.method))
+    for row in ordered:
+        _mark_hallucinations(row, rows.get((row.model, CEILING)))
+    return ordered
+
+
+def _mark_hallucinations(row: Row, ceiling: Row | None) -> None:
+    """`hallucinated`: farther from every valid mode than the VAE puts any true edit of the same suite."""
+    distances = ceiling.values.get("mode_distance") if ceiling else None
+    if distances:
+        threshold = max(distances.values())
+        row.values["hallucinated"] = {
+            key: float(value > threshold) for key, value in row.values.get("mode_distance", {}).items()
+        }
+
+
+def paired_difference(values: Values, reference: Values, seed: int = 0) -> Difference | None:
+    """values - reference on the clips and seeds that both have; None where they share none.
+
+    The bootstrap draws clips with replacement and, within each, its seeds.
+    """
+    shared = sorted(set(values) & set(reference))
+    if not shared:
+        return None
+    by_item: dict[str, list[float]] = {}
+    for item, number in shared:
+        by_item.setdefault(item, []).append(values[item, number] - reference[item, number])
+    groups = list(by_item.values())
+    padded = np.zeros((len(groups), max(map(len, groups))))
+    for i, group in enumerate(groups):
+        padded[i, : len(group)] = group
+    counts = np.array([len(g) for g in groups])
+    rng = np.random.default_rng(seed)
+    items = rng.integers(len(groups), size=(DRAWS, len(groups)))
+    picks = (rng.random((padded.shape[1], *items.shape)) * counts[items]).astype(int)
+    means = padded[items, picks].mean(axis=(0, 2))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Difference(float(np.mean([np.mean(g) for g in groups])), float(low), float(high), len(groups))
+
+
+def write_tables(out: Path) -> str:
+    """Write `table.csv` and `table.md` under `out`; returns the Markdown."""
+    rows, suite = read_rows(out), json.loads((out / "suite.json").read_text())["name"]
+    text = markdown(rows, suite)
+    (out / "table.csv").write_text(csv_lines(rows, suite))
+    (out / "table.md").write_text(text)
+    return text
+
+
+def csv_lines(rows: list[Row], suite: str) -> str:
+    """One line a method and metric, with its paired differences to `plain` and to `vace`."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    header = ["suite", "model", "method", "n", "metric", "mean", "diff_plain", "low", "high"]
+    writer.writerow([*header, "diff_vace", "low_vace", "high_vace", "time_plain"])
+    for row in rows:
+        plain, vace = _reference(rows, row, "plain"), _reference(rows, row, "vace")
+        ratio = time_ratio(row, plain)
+        for metric in METRICS:
+            values = row.values.get(metric.name)
+            if values:
+                cells = [suite, row.model, row.method, len(values), metric.name, _number(float(_mean(values)))]
+                for reference in (plain, vace):
+                    cells += _difference_cells(values, reference, metric)
+                writer.writerow([*cells, _number(ratio)])
+    return file.getvalue()
+
+
+def markdown(rows: list[Row], suite: str) -> str:
+    """A table of means and one of paired differences, for each model."""
+    parts = []
+    for model in dict.fromkeys(r.model for r in rows):
+        own = [r for r in rows if r.model == model]
+        metrics = [m for m in METRICS if m.name in SHOWN and any(m.name in r.values for r in own)]
+        n, seeds = len({k[0] for r in own for k in r.seconds}), len({k[1] for r in own for k in r.seconds})
+        parts.append(f"## {suite}, {model}: {n} clips, {seeds} seed{'s' * (seeds > 1)}\n")
+        header = ["method", *(m.label for m in metrics), "time / plain"]
+        lines = [[r.method, *(_cell(r, m) for m in metrics), _ratio(r, _reference(rows, r, "plain"))] for r in own]
+        parts.append(_grid(header, lines))
+        for name in ("plain", "vace"):
+            body = [_difference_line(r, _reference(rows, r, name), metrics) for r in own]
+            if any(any(line[1:]) for line in body):
+                title = f"Paired difference to {name}, mean [95 % interval]; * where the interval leaves out 0\n"
+                parts.append(title + "\n" + _grid(["method", *(m.label for m in metrics)], body))
+    return "\n".join(parts)
+
+
+def _reference(rows: list[Row], row: Row, name: str) -> Row | None:
+    """The row that `row` is compared with: `plain` of its own model, `vace` of whichever model has it."""
+    found = [r for r in rows if r.method == name and (name == "vace" or r.model == row.model)]
+    return found[0] if found and found[0] is not row else None
+
+
+def time_ratio(row: Row, plain: Row | None) -> float:
+    """Median over clips and seeds of seconds an edit over those of plain sampling; NaN where it was not run."""
+    shared = set(row.seconds) & set(plain.seconds) if plain and not row.method.startswith(CEILING) else set()
+    if not plain or not shared:
+        return float("nan")
+    return float(np.median([row.seconds[key] / plain.seconds[key] for key in sorted(shared)]))
+
+
+def _mean(values: Values) -> float:
+    """Over clips, each the mean of its seeds."""
+    by_item: dict[str, list[float]] = {}
+    for (item, _), value in values.items():
+        by_item.setdefault(item, []).append(value)
+    return float(np.mean([np.mean(v) for v in by_item.values()]))
+
+
+def _cell(row: Row, metric: Metric) -> str:
+    values = row.values.get(metric.name)
+    return f"{_mean(values):.{metric.digits}f}" if values else ""
+
+
+def _ratio(row: Row, plain: Row | None) -> str:
+    ratio = time_ratio(row, plain)
+    return "1.00" if row.method == "plain" else "" if np.isnan(ratio) else f"{ratio:.2f}"
+
+
+def _difference_line(row: Row, reference: Row | None, metrics: list[Metric]) -> list[str]:
+    cells = [row.method]
+    for metric in metrics:
+        difference = _difference(row.values.get(metric.name), reference, metric)
+        if difference is None:
+            cells.append("")
+            continue
+        d = metric.digits
+        star = "*" if difference.low > 0 or difference.high < 0 else ""
+        cells.append(f"{difference.mean:+.{d}f}{star} [{difference.low:+.{d}f}, {difference.high:+.{d}f}]")
+    return cells
+
+
+def _difference_cells(values: Values, reference: Row | None, metric: Metric) -> list[str]:
+    difference = _difference(values, reference, metric)
+    return [_number(x) for x in (difference.mean, difference.low, difference.high)] if difference else [""] * 3
+
+
+def _difference(values: Values | None, reference: Row | None, metric: Metric) -> Difference | None:
+    if not values or reference is None or metric.name not in reference.values:
+        return None
+    return paired_difference(values, reference.values[metric.name])
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6g}"
+
+
+def _grid(header: list[str], lines: list[list[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
