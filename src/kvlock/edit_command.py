@@ -32,7 +32,7 @@ from kvlock.methods.table import MethodConfig
 from kvlock.versions import versions
 
 if TYPE_CHECKING:
-    from kvlock.cli import Edit
+    from kvlock.cli.edit import Edit
 
 MOST_FRAMES = 1024  # for models whose own limit is not known
 

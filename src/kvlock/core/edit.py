@@ -15,10 +15,11 @@ from kvlock.core.protocols import Backbone, Sampler
 from kvlock.core.rows import Rows
 from kvlock.core.schedule import control_at, may_lock
 from kvlock.core.tap import Tap, attached
-from kvlock.core.types import Control, EditRequest, EditResult, StepRecord
+from kvlock.core.types import Control, EditRequest, EditResult, StepRecord, StepTensors
 from kvlock.core.variance import windowed_variance
 
 OnStep = Callable[[list[StepRecord]], None]
+Observe = Callable[[StepTensors], None]
 
 
 class NonFiniteError(ArithmeticError):
@@ -27,12 +28,16 @@ class NonFiniteError(ArithmeticError):
 
 @torch.no_grad()
 def edit_clips(
-    backbone: Backbone, requests: list[EditRequest], config: KVLockConfig, on_step: OnStep | None = None
+    backbone: Backbone,
+    requests: list[EditRequest],
+    config: KVLockConfig,
+    on_step: OnStep | None = None,
+    observe: Observe | None = None,
 ) -> list[EditResult]:
     """Edit clips of the same size together; a clip's result does not depend on the others.
 
     The clips' size must suit the model: sides that divide by VAE stride times patch, and stride*n+1 frames.
-    `on_step` gets each clip's record of the step just made.
+    `on_step` gets each clip's record of the step just made, `observe` its tensors before it is made.
     Raises ValueError for an unsuitable request, NonFiniteError if the latents stop being finite.
     """
     clips = prepare_clips(backbone, requests)
@@ -57,6 +62,9 @@ def edit_clips(
             guided = _guided(velocities, latents, control, config, sampler, step, momentum)
             momentum = guided.momentum
             predictions = (*predictions, sampler.denoised(latents, guided.velocity, step))[-config.window :]
+            if observe:
+                branches = tuple(sampler.denoised(latents, v, step) for v in velocities)
+                observe(StepTensors(step, latents, predictions[-1], branches))
             latents = sampler.step(latents, guided.velocity, step)
             if anchored:
                 latents = torch.where(clips.foreground[:, None], latents, source_at(step + 1))

@@ -42,6 +42,20 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class StepTensors:
+    """What one step saw, for those who study it; [B, C, F, H, W] each.
+
+    `denoised` is the guided prediction of the clean clip; the conditional's and, where guidance is on, the
+    unconditional's own stand in `branches`.
+    """
+
+    step: int
+    latents: Tensor
+    denoised: Tensor
+    branches: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class EditResult:
     """video: uint8 [F, H, W, 3]; trace: one record a step."""
 

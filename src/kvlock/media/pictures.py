@@ -66,7 +66,7 @@ def plot_trace(trace: Sequence[StepRecord], threshold: float | None, path: Path)
         if name.startswith("variance"):
             if threshold is not None:
                 axes.axhline(threshold, color="tab:red", linestyle="--", label=f"threshold {threshold:g}")
+                axes.legend(fontsize=8)
             axes.set_yscale("log")
-            axes.legend(fontsize=8)
     axes.set_xlabel("step")
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,5 @@
+"""`python -m kvlock.cli`."""
+
+from kvlock.cli import run_and_exit
+
+run_and_exit()

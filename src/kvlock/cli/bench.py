@@ -1,0 +1,169 @@
+"""`kvlock bench`: every method on every clip, and what the tables say."""
+
+import dataclasses
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kvlock.backbones.known_models import known_model
+from kvlock.cli.edit import ConfigOverrides
+from kvlock.methods.table import METHODS
+
+
+@dataclass(frozen=True)
+class BenchRun:
+    """Edit every clip of a suite by every method; stop and start it as you like, in as many processes as you like."""
+
+    suite: Annotated[str, tyro.conf.Positional]
+    """shapes (64 held-out scenes), shapes-validation, or a .jsonl manifest."""
+    out: str
+    """Folder for the results."""
+    methods: str = "all"
+    """Comma-separated names, or all. Each is scored with and without +composite."""
+    model: str = "shapes"
+    """A name from `kvlock models`, a hub id, or a diffusers folder."""
+    limit: int = 0
+    """The first so many clips; 0 takes all."""
+    seeds: str = "0"
+    """One seed, or a range such as 0..2."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16."""
+    config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(default_factory=ConfigOverrides)  # type: ignore
+
+    def run(self) -> None:
+        """Run what is not there yet."""
+        from kvlock.bench.runner import CEILING, run_suite
+        from kvlock.bench.suite import read_suite
+
+        suite = read_suite(self.suite)
+        if self.limit < 0:
+            raise ValueError(f"--limit is {self.limit}; expected 0 (all) or more")
+        if self.limit:
+            suite = dataclasses.replace(suite, items=suite.items[: self.limit])
+        known = known_model(self.model)
+        everything = [m for m in METHODS if m != "vace" or (known and known.family == "wan-vace")]
+        chosen = everything if self.methods == "all" else [m.strip() for m in self.methods.split(",") if m.strip()]
+        overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
+        run_suite(
+            suite,
+            self.model,
+            (CEILING, *chosen),
+            seed_range(self.seeds),
+            overrides,
+            Path(self.out),
+            self.device,
+            self.dtype,
+        )
+
+
+@dataclass(frozen=True)
+class BenchTable:
+    """Tables (Markdown, CSV) and an HTML report of what a folder holds so far."""
+
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder given to `kvlock bench run`."""
+    report_clips: int = 16
+    """How many clips the report shows; 0 writes none."""
+
+    def run(self) -> None:
+        """Write and print."""
+        from kvlock.bench.report import write_report
+        from kvlock.bench.table import write_tables
+
+        text = write_tables(Path(self.out))
+        print(text)
+        written = [f"{self.out}/table.md", f"{self.out}/table.csv"]
+        if self.report_clips:
+            written.append(str(write_report(Path(self.out), self.report_clips, text)))
+        print(f"written: {', '.join(written)}")
+
+
+@dataclass(frozen=True)
+class BenchConvert:
+    """Write the manifest of a public benchmark that lies on disk: vace, five, davis, or a plain folder of clips."""
+
+    kind: Annotated[str, tyro.conf.Positional]
+    """vace (VACE-Benchmark), five (FiVE-Bench), davis, or folder (CLIP/{video.mp4, mask.*, prompt.txt})."""
+    root: Annotated[str, tyro.conf.Positional]
+    """Where it was unpacked."""
+    out: str
+    """The manifest to write, a .jsonl file; its paths are relative to it."""
+    prompts: str = ""
+    """JSON {clip: prompt} for benchmarks without prompts on disk (vace, davis)."""
+
+    def run(self) -> None:
+        """Write the manifest."""
+        from kvlock.bench.converters import convert
+        from kvlock.bench.suite import write_suite
+
+        out = Path(self.out)
+        if out.suffix != ".jsonl" or not out.absolute().parent.is_dir():
+            raise ValueError(f"--out is {self.out}; expected a .jsonl file in a folder that exists")
+        items = convert(self.kind, Path(self.root), out, Path(self.prompts) if self.prompts else None)
+        write_suite(items, out)
+        print(f"{len(items)} clips in {out}")
+
+
+@dataclass(frozen=True)
+class BenchDetector:
+    """Ask whether the paper's variance, or a rival of it, tells hallucinated edits from good ones."""
+
+    out: str
+    """Folder for the edits' signals, the table and the plots; a stopped run goes on there."""
+    model: str = "shapes"
+    """The model to edit with."""
+    num: int = 64
+    """How many scenes."""
+    seed: int = 20000
+    """The first scene's seed; held-out scenes and those that settings are chosen on lie elsewhere."""
+    variants: int = 4
+    """How many noises each scene is edited with."""
+    steps: int = 30
+    """Denoising steps."""
+    guidance_scale: float | None = None
+    """omega_0; the model's own where it is not given."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self) -> None:
+        """Run what is not there yet, and print the table."""
+        from kvlock.bench.detector import run_detector
+
+        scenes = range(self.seed, self.seed + self.num)
+        print(
+            run_detector(
+                Path(self.out), self.model, scenes, self.variants, self.steps, self.guidance_scale, self.device
+            )
+        )
+        print(f"written: {self.out}/detector.md, detector.csv, signals.png, roc.png, feedback.png")
+
+
+Bench = (
+    Annotated[BenchRun, tyro.conf.subcommand("run")]
+    | Annotated[BenchTable, tyro.conf.subcommand("table")]
+    | Annotated[BenchConvert, tyro.conf.subcommand("convert")]
+    | Annotated[BenchDetector, tyro.conf.subcommand("detector")]
+)
+
+
+@dataclass(frozen=True)
+class BenchGroup:
+    """Every method on every clip of a suite, with paired intervals."""
+
+    action: Annotated[Bench, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    def run(self) -> None:
+        """Run the chosen action."""
+        self.action.run()
+
+
+def seed_range(text: str) -> range:
+    """`3` or `0..2`, both ends included. Raises ValueError for anything else."""
+    first, dots, last = text.partition("..")
+    if not (first.isdigit() and (last.isdigit() if dots else True)) or int(last or first) < int(first):
+        raise ValueError(f"--seeds is {text!r}; expected a seed such as 0, or a range such as 0..2")
+    return range(int(first), int(last or first) + 1)

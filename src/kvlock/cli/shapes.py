@@ -1,0 +1,119 @@
+"""`kvlock shapes`: the built-in world."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ShapesRender:
+    """Render scenes of the built-in world: source, mask and true edit as mp4, a PNG sheet, and JSON."""
+
+    out: str
+    """Folder to write to."""
+    num: int = 8
+    """How many scenes."""
+    seed: int = 0
+    """The first scene's seed; the others follow."""
+
+    def run(self) -> None:
+        """Write the scenes."""
+        from kvlock.bench.scenes import render_scenes
+
+        render_scenes(range(self.seed, self.seed + self.num), Path(self.out))
+        print(f"{self.num} scenes in {self.out}")
+
+
+@dataclass(frozen=True)
+class ShapesTrain:
+    """Train the built-in world's model: VAE, latents, transformer, decoder. Resumes where it was stopped."""
+
+    out: str
+    """Folder for the training state and, at the end, the two model folders."""
+    stage: str = "all"
+    """all, vae, latents, transformer, decoder or export."""
+    vae_steps: int = 2600
+    """Steps of the VAE, 8 crops each."""
+    transformer_steps: int = 12000
+    """Steps of the transformer, 16 clips each."""
+    decoder_steps: int = 1500
+    """Steps of the decoder alone, on whole clips."""
+    clips: int = 12000
+    """Clips that the transformer sees."""
+    init: str = ""
+    """A trained shapes-vace folder to start from; empty starts from random weights."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self) -> None:
+        """Run the stages."""
+        from kvlock.backbones.loading import resolve_device
+        from kvlock.bench.shapes_evaluation import draw_samples
+        from kvlock.bench.training_curve import plot_training
+        from kvlock.shapes.training import train_world
+
+        steps = dict(vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps)
+        out, samples = Path(self.out), Path(self.out) / "samples"
+        device = str(resolve_device(self.device))
+        init = Path(self.init) if self.init else None
+        if init and not (init / "model_index.json").is_file():
+            raise ValueError(f"--init {init} is not a model folder; expected a trained shapes-vace")
+
+        def draw(model: Path, step: int) -> None:
+            draw_samples(model, samples, step)
+
+        train_world(out, self.stage, steps, self.clips, device, draw, init)
+        plot_training(out, out / "curve.png")
+
+
+@dataclass(frozen=True)
+class ShapesEvaluate:
+    """Measure the built-in model on held-out scenes: VAE, edits by each method, text-to-video."""
+
+    out: str
+    """Folder for the numbers (JSON) and a contact sheet."""
+    num: int = 64
+    """How many scenes."""
+    seed: int = 0
+    """The first held-out seed."""
+    steps: int = 30
+    """Denoising steps."""
+    methods: tuple[str, ...] = ("plain", "kv-lock")
+    """Which methods edit the scenes."""
+    model: str = "shapes"
+    """The model to edit with."""
+    t2v_model: str = "shapes-t2v"
+    """The text-to-video model."""
+
+    def run(self) -> None:
+        """Measure and print."""
+        from kvlock.bench.shapes_evaluation import evaluate_world
+
+        evaluate_world(
+            Path(self.out),
+            range(self.seed, self.seed + self.num),
+            self.steps,
+            self.methods,
+            self.model,
+            self.t2v_model,
+        )
+
+
+Shapes = (
+    Annotated[ShapesRender, tyro.conf.subcommand("render")]
+    | Annotated[ShapesTrain, tyro.conf.subcommand("train")]
+    | Annotated[ShapesEvaluate, tyro.conf.subcommand("evaluate")]
+)
+
+
+@dataclass(frozen=True)
+class ShapesGroup:
+    """The built-in world of moving shapes."""
+
+    action: Annotated[Shapes, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    def run(self) -> None:
+        """Run the chosen action."""
+        self.action.run()
