@@ -40,7 +40,7 @@ def run_detector(
         raise ValueError("expected 1 scene or more, and 2 variants or more")
     overrides: dict[str, Any] = dict(num_inference_steps=steps)
     overrides |= {} if guidance_scale is None else {"guidance_scale": guidance_scale}
-    configs = {m: default_config(model, m, **overrides) for m in ("plain", *FEEDBACK)}
+    configs: dict[str, Any] = {m: default_config(model, m, **overrides) for m in ("plain", *FEEDBACK)}
     backbone = load_backbone(model, device)
     record = {"model": model, "variants": variants, "configs": {m: asdict(c) for m, c in configs.items()}}
     _same_run(out, record | {"versions": versions(), "device": str(backbone.device)})
@@ -104,7 +104,7 @@ class _Watcher:
         spread = across_seeds(by_variant, clips.foreground.unflatten(0, (self._variants, -1))[0])
         found["variance across seeds"] = spread.repeat(self._variants)
         for name, values in found.items():
-            numbers = [None] * len(noised) if values is None else values.tolist()
+            numbers: list[float | None] = [None] * len(noised) if values is None else values.tolist()
             self.seen.setdefault(name, []).append(numbers)
 
 

@@ -19,7 +19,8 @@ def auc(values: np.ndarray, wrong: np.ndarray) -> float:
     """The chance that a wrong edit's value is above a right one's; 0.5 tells nothing. NaN without both kinds."""
     if wrong.all() or not wrong.any():
         return float("nan")
-    return float(mannwhitneyu(values[wrong], values[~wrong]).statistic / (wrong.sum() * (~wrong).sum()))
+    test: Any = mannwhitneyu(values[wrong], values[~wrong])
+    return float(test.statistic / (wrong.sum() * (~wrong).sum()))
 
 
 def auc_interval(values: np.ndarray, wrong: np.ndarray, scenes: np.ndarray) -> tuple[float, float]:
@@ -38,7 +39,10 @@ def auc_interval(values: np.ndarray, wrong: np.ndarray, scenes: np.ndarray) -> t
 def rank_correlation(values: np.ndarray, error: np.ndarray) -> float:
     """Spearman's; NaN where one of the two is constant."""
     constant = np.ptp(values) == 0 or np.ptp(error) == 0
-    return float("nan") if constant else float(np.asarray(spearmanr(values, error).statistic))
+    if constant:
+        return float("nan")
+    test: Any = spearmanr(values, error)
+    return float(test.statistic)
 
 
 def write_report(out: Path, edits: Edits, config: KVLockConfig) -> str:
