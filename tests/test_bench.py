@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import time
 from dataclasses import replace
 
@@ -14,12 +15,13 @@ from PIL import Image
 
 import tiny
 from kvlock.bench.jobs import STALE_AFTER, Job, Workplace
-from kvlock.bench.runner import BATCH, CEILING, plan_jobs
-from kvlock.bench.scenes import scene_clips, scene_request, write_scene
+from kvlock.bench.runner import BATCH, CEILING, load_subject, plan_jobs
+from kvlock.bench.scenes import SEED_STRIDE, scene_clips, scene_request, write_scene
 from kvlock.bench.scores import METRICS, Reference, score
 from kvlock.bench.suite import HELD_OUT, VALIDATION, Item, read_suite, shapes_suite, write_suite
 from kvlock.bench.table import Row, csv_lines, markdown, paired_difference, read_rows, time_ratio
-from kvlock.cli import main, seed_range
+from kvlock.cli import main
+from kvlock.cli.bench import seed_range
 from kvlock.core.config import KVLockConfig
 from kvlock.methods.table import COMPOSITE, METHODS
 
@@ -51,7 +53,7 @@ def test_a_run_leaves_whole_results_and_no_leases(finished):
     assert len(folders) == 2 * 2 * 3 and not any(name.startswith(".") for name in folders)
     for folder in (out / "results").iterdir():
         assert {p.name for p in folder.iterdir()} == {"result.json", "edited.mp4", "trace.json"}
-    assert not list((out / "leases").iterdir())
+    assert [p.name for p in (out / "leases").iterdir()] == [".lock"]
     record = json.loads(next((out / "results").glob("*kv-lock*/result.json")).read_text())
     assert set(record["scores"]) == {"", COMPOSITE} and record["versions"]["torch"] and record["seconds"] > 0
     assert record["scores"][COMPOSITE]["psnr_background"] > record["scores"][""]["psnr_background"]
@@ -60,7 +62,7 @@ def test_a_run_leaves_whole_results_and_no_leases(finished):
 def test_a_second_run_does_nothing_and_a_lost_result_alone_is_made_again_with_the_same_bytes(finished, capsys):
     out, words = finished
     before = _files(out / "results")
-    assert main(words) == 0 and "everything is done" in capsys.readouterr().out
+    assert main(words) == 0 and "12 of 12 results" in capsys.readouterr().out
     assert _files(out / "results") == before
     lost = next((out / "results").glob("*kv-lock*"))
     kept = (lost / "edited.mp4").read_bytes()
@@ -85,7 +87,7 @@ def test_table_and_report_of_a_run(finished, capsys):
     assert names == {m + c for m in (CEILING, "plain", "kv-lock") for c in ("", COMPOSITE)}
     assert {line["metric"] for line in lines} == {m.name for m in METRICS}
     [line] = [x for x in lines if x["method"] == "kv-lock" and x["metric"] == "psnr_background"]
-    assert float(line["low"]) <= float(line["diff_plain"]) <= float(line["high"]) and float(line["time_plain"]) > 0
+    assert float(line["diff_plain"]) and line["low"] == "" and float(line["time_plain"]) > 0
     page = (out / "report.html").read_text()
     assert page.count("<section>") == 1 and page.count("<video") == 3 + 2 * 3 and "<polyline" in page
     for source in page.split('src="')[1:]:
@@ -98,6 +100,42 @@ def test_two_configs_of_one_method_are_not_averaged(finished, model, tmp_path, c
         assert main(["bench", "run", *words, "--model", model, "--out", str(tmp_path)]) == 0
     assert main(["bench", "table", str(tmp_path)]) == 2
     assert "kv-lock on" in (said := capsys.readouterr().err) and "two configs" in said
+
+
+def test_a_comparison_is_of_equal_steps(model, tmp_path, capsys):
+    for method, steps in (("plain", "2"), ("kv-lock", "3")):
+        words = ["shapes-validation", "--methods", method, "--limit", "1", "--steps", steps]
+        assert main(["bench", "run", *words, "--model", model, "--out", str(tmp_path)]) == 0
+    assert main(["bench", "table", str(tmp_path)]) == 2
+    assert "num_inference_steps" in capsys.readouterr().err
+
+
+def test_a_clip_that_fails_is_named_and_the_others_are_edited(model, tmp_path, capsys):
+    write_scene(3, tmp_path)
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(tmp_path / "empty.png")
+    items = [
+        Item(name, "a cat", video="source.mp4", mask=m) for name, m in (("bad", "empty.png"), ("good", "mask.mp4"))
+    ]
+    write_suite(items, tmp_path / "own.jsonl")
+    words = ["--methods", "plain", "--steps", "1", "--model", model, "--out", str(tmp_path / "out")]
+    assert main(["bench", "run", str(tmp_path / "own.jsonl"), *words]) == 2
+    said = capsys.readouterr()
+    assert "2 of 4 results" in said.out and "bad by plain: " in said.err and "the mask is empty" in said.err
+    assert {k[0] for r in read_rows(tmp_path / "out") for k in r.seconds} == {"good"}
+
+
+def test_another_suite_or_another_prompt_does_not_go_into_the_same_folder(model, tmp_path, capsys):
+    write_scene(3, tmp_path)
+    item = Item("one", "a cat", video="source.mp4", mask="mask.mp4")
+    call = ["bench", "run", str(tmp_path / "own.jsonl"), "--methods", "plain", "--steps", "1", "--model", model]
+    call += ["--out", str(tmp_path / "out")]
+    write_suite([item], tmp_path / "own.jsonl")
+    assert main(call) == 0
+    write_suite([replace(item, prompt="a dog")], tmp_path / "own.jsonl")
+    assert main(call) == 2 and "results of another 'one'" in capsys.readouterr().err
+    write_suite([replace(item, prompt="a dog")], tmp_path / "other.jsonl")
+    assert main([*call[:2], str(tmp_path / "other.jsonl"), *call[3:]]) == 2
+    assert "results of the suite 'own'" in capsys.readouterr().err
 
 
 def test_clips_from_files(model, tmp_path):
@@ -126,11 +164,11 @@ def test_clips_from_files(model, tmp_path):
         (["shapes", "--seeds", "2..0"], "expected a seed"),
         (["shapes", "--limit", "-1"], "expected 0 .all. or more"),
         (["shapes", "--window", "1"], "window is 1"),
+        (["shapes", "--methods", "sdedit", "--strength", "0.5"], "strength is set by each of sdedit itself"),
+        (["shapes", "--methods", "flowedit", "--window", "4"], "window is set by each of flowedit itself, or is not"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is(words, message, tmp_path, capsys):
-    import re
-
     assert main(["bench", "run", *words, "--out", str(tmp_path / "out")]) == 2
     assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out" / "results").exists()
 
@@ -147,6 +185,11 @@ def test_what_cannot_be_run_is_said_before_anything_is(words, message, tmp_path,
         ('{"id": "a", "prompt": "x", "scene": 1}\n{"id": "a", "prompt": "y", "scene": 2}', "stands there twice"),
         ("", "is empty"),
         ("[1]", "line 1"),
+        ('{"id": ".a", "prompt": "x", "scene": 1}', "a letter, digit or _ first"),
+        ('{"id": "a", "prompt": "x", "scene": 1.5}', "scene is 1.5; expected a number"),
+        ('{"id": "a", "prompt": "x", "scene": 1, "source_prompt": null}', "source_prompt is None; expected str"),
+        ('{"id": "a", "prompt": "x", "scene": 1, "invert_mask": "false"}', "invert_mask is 'false'; expected bool"),
+        ('{"id": "a", "prompt": "x", "scene": 1, "fps": 0}', "fps is 0"),
     ],
 )
 def test_bad_manifests_are_named(line, message, tmp_path):
@@ -173,8 +216,16 @@ def test_jobs_in_batches_with_every_method_on_the_same_clips_first():
 
 
 def test_a_setting_that_makes_a_method_is_not_overridden():
-    [[job]] = plan_jobs(shapes_suite("one", range(1)), "shapes", ("sdedit",), range(1), {"strength": 0.5})
-    assert job.config.strength == METHODS["sdedit"]["strength"]
+    suite = shapes_suite("one", range(1))
+    [[job], [other]] = plan_jobs(suite, "shapes", ("sdedit", "kv-lock"), range(1), {"strength": 0.5})
+    assert job.config.strength == METHODS["sdedit"]["strength"] and other.config.strength == 0.5
+
+
+def test_a_manifest_may_give_a_scene_other_prompts():
+    item = Item("odd", "a green cross", "a dog", "blurry", scene=3)
+    request = load_subject(replace(shapes_suite("s", range(0)), items=(item,)), item, 2).request
+    assert (request.prompt, request.source_prompt, request.negative_prompt) == ("a green cross", "a dog", "blurry")
+    assert request.seed == 3 + 2 * SEED_STRIDE
 
 
 JOB = Job("scene-00001", "shapes", "plain", 0, KVLockConfig())
@@ -183,8 +234,9 @@ JOB = Job("scene-00001", "shapes", "plain", 0, KVLockConfig())
 def test_job_ids_tell_configs_apart_and_stay():
     assert JOB.id == replace(JOB).id == "scene-00001.shapes.plain.s0." + JOB.id[-8:]
     others = [replace(JOB, config=KVLockConfig(window=4)), replace(JOB, seed=1), replace(JOB, model="/x/shapes")]
-    assert len({JOB.id, *(j.id for j in others)}) == 4
-    assert all(c.isalnum() or c in "._-" for c in replace(JOB, model="Wan-AI/Wan 2.1 ü").id.replace("ü", ""))
+    others.append(replace(JOB, inputs="other weights"))
+    assert len({JOB.id, *(j.id for j in others)}) == 5
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", replace(JOB, model="Wan-AI/Wan 2.1 ü").id)
 
 
 def _contest(folder, wins, start):
@@ -192,14 +244,18 @@ def _contest(folder, wins, start):
     jobs = [replace(JOB, seed=i) for i in range(40)]
     start.wait()
     for job in jobs:
-        if place.claim([job]):
-            wins.put(job.seed)
-            with place.writing(job) as unfinished:
-                (unfinished / "result.json").write_text("{}")
-            place.give_back([job])
+        with place.claimed([job]) as mine:
+            if mine:
+                wins.put(job.seed)
+                with place.writing(job) as unfinished:
+                    (unfinished / "result.json").write_text("{}")
 
 
 def test_of_several_processes_one_gets_each_job(tmp_path):
+    """Half of the jobs are under the lease of a process that died."""
+    (tmp_path / "leases").mkdir()
+    for i in range(0, 40, 2):
+        (tmp_path / "leases" / replace(JOB, seed=i).id).write_text(f"{os.uname().nodename}:999999999:x")
     context = multiprocessing.get_context("spawn")
     wins, start = context.Queue(), context.Event()
     workers = [context.Process(target=_contest, args=(tmp_path, wins, start)) for _ in range(3)]
@@ -212,19 +268,58 @@ def test_of_several_processes_one_gets_each_job(tmp_path):
     assert won == list(range(40)) and wins.empty()
 
 
+def _claims(place):
+    with place.claimed([JOB]) as mine:
+        return mine
+
+
 def test_leases_of_the_living_hold_and_those_of_the_dead_do_not(tmp_path):
     first, second = Workplace(tmp_path), Workplace(tmp_path)
-    assert first.claim([JOB]) and not second.claim([JOB])
-    first.sign_of_life([JOB])
-    first.give_back([JOB])
-    assert second.claim([JOB])
     lease = tmp_path / "leases" / JOB.id
-    lease.write_text(f"{os.uname().nodename}:999999999")
-    assert first.claim([JOB]) and not second.claim([JOB])
-    lease.write_text("another-machine:1")
-    assert not first.claim([JOB])
-    os.utime(lease, (time.time() - STALE_AFTER - 5,) * 2)
-    assert first.claim([JOB]) and not second.claim([JOB])
+    with first.claimed([JOB]) as mine:
+        assert mine and not _claims(second)
+    assert not lease.exists() and _claims(second)
+    for owner, age, free in [
+        (f"{os.uname().nodename}:999999999:x", 0, True),
+        (f"{os.uname().nodename}:{os.getpid()}:x", 0, False),
+        (f"{os.uname().nodename}:{os.getpid()}:x", STALE_AFTER + 5, True),  # a number that another process has now
+        ("another-machine:1:x", 0, False),
+        ("another-machine:1:x", STALE_AFTER + 5, True),
+    ]:
+        lease.write_text(owner)
+        os.utime(lease, (time.time() - age,) * 2)
+        assert _claims(first) == free, (owner, age)
+
+
+def test_who_lost_a_lease_leaves_the_winners_alone(tmp_path):
+    place = Workplace(tmp_path)
+    lease = tmp_path / "leases" / JOB.id
+    with place.claimed([JOB]) as mine:
+        assert mine
+        lease.write_text("another-machine:1:x")
+    assert lease.read_text() == "another-machine:1:x"
+
+
+def test_work_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr("kvlock.bench.jobs.BEAT", 0.01)
+    place, lease = Workplace(tmp_path), tmp_path / "leases" / JOB.id
+    with place.claimed([JOB]):
+        os.utime(lease, (0, 0))
+        deadline = time.time() + 30
+        while lease.stat().st_mtime == 0 and time.time() < deadline:
+            time.sleep(0.01)
+        assert lease.stat().st_mtime > 0
+
+
+def test_a_damaged_result_is_replaced_and_a_whole_one_kept(tmp_path):
+    place = Workplace(tmp_path)
+    (place.results / JOB.id).mkdir()
+    (place.results / JOB.id / "edited.mp4").write_text("left over")
+    for text in ("first", "second"):
+        with place.writing(JOB) as folder:
+            (folder / "result.json").write_text(text)
+    assert (place.results / JOB.id / "result.json").read_text() == "first"
+    assert [p.name for p in (place.results / JOB.id).iterdir()] == ["result.json"]
 
 
 def test_a_result_that_fails_leaves_nothing(tmp_path):
@@ -248,13 +343,19 @@ def test_paired_difference_has_the_interval_of_the_normal_distribution():
 
 
 def test_seeds_of_one_clip_are_not_clips_of_their_own():
-    """Ten equal seeds of two clips say no more than one seed of each."""
-    few = {(f"c{i}", 0): float(i) for i in range(2)}
-    many = {(f"c{i}", s): float(i) for i in range(2) for s in range(10)}
-    zero = dict.fromkeys(few, 0.0), dict.fromkeys(many, 0.0)
-    a, b = paired_difference(few, zero[0]), paired_difference(many, zero[1])
-    assert (a.low, a.high) == (b.low, b.high) == (0.0, 1.0) and a.n == b.n == 2
+    """Five seeds of eight clips are eight numbers, their means."""
+    rng = np.random.default_rng(0)
+    many = {(f"c{i}", s): float(rng.normal()) for i in range(8) for s in range(5)}
+    few = {(f"c{i}", 0): float(np.mean([many[f"c{i}", s] for s in range(5)])) for i in range(8)}
+    a, b = (paired_difference(v, dict.fromkeys(v, 0.0)) for v in (many, few))
+    assert (a.low, a.high, a.n) == (b.low, b.high, b.n) == (pytest.approx(a.low), pytest.approx(a.high), 8)
     assert paired_difference(few, {("other", 0): 1.0}) is None
+
+
+def test_a_few_clips_have_no_interval():
+    four = {(f"c{i}", 0): 1.0 for i in range(4)}
+    difference = paired_difference(four, dict.fromkeys(four, 0.0))
+    assert difference.mean == 1 and math.isnan(difference.low) and math.isnan(difference.high)
 
 
 def test_only_clips_that_both_have_are_compared():
@@ -353,7 +454,7 @@ def test_vace_benchmark(tmp_path, capsys):
     assert "no prompt for inpainting" in capsys.readouterr().err and not (tmp_path / "s.jsonl").exists()
 
 
-def test_davis(tmp_path):
+def test_davis(tmp_path, capsys):
     root = tmp_path / "DAVIS"
     for name in ("bear", "camel"):
         _jpegs(root / "JPEGImages" / "480p" / name, 5, 90)
@@ -369,6 +470,9 @@ def test_davis(tmp_path):
     prompts.write_text(json.dumps({"camel": "a horse"}))
     suite = _converted("davis", root, tmp_path, "--prompts", str(prompts))
     assert [(i.id, i.prompt, i.fps) for i in suite.items] == [("camel", "a horse", 24)]
+    prompts.write_text(json.dumps({"camle": "a horse"}))
+    words = ["bench", "convert", "davis", str(root), "--out", str(tmp_path / "s.jsonl"), "--prompts", str(prompts)]
+    assert main(words) == 2 and "--prompts names camle" in capsys.readouterr().err
 
 
 def test_a_plain_folder(tmp_path, capsys):

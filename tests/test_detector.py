@@ -79,11 +79,13 @@ def test_auc_counts_pairs():
 
 
 def test_the_interval_holds_the_auc_and_is_wider_for_few_scenes():
+    """What is equal within a scene is one observation, not twenty."""
     rng = np.random.default_rng(1)
-    wrong = rng.random(200) < 0.3
-    values = rng.normal(size=200) + wrong
-    many, few = (auc_interval(values, wrong, np.arange(200) // size) for size in (1, 20))
-    assert many[0] < auc(values, wrong) < many[1] and few[1] - few[0] > 0
+    scenes = np.arange(200) // 20
+    wrong, values = rng.random(200) < 0.3, rng.normal(size=10)[scenes]
+    wrong = wrong | (rng.normal(size=10)[scenes] > 0.8)
+    many, few = auc_interval(values, wrong, np.arange(200)), auc_interval(values, wrong, scenes)
+    assert many[0] < auc(values, wrong) < many[1] and few[1] - few[0] > 1.5 * (many[1] - many[0])
 
 
 def test_rank_correlation():
@@ -98,7 +100,12 @@ def test_a_run_goes_on_where_it_was(tmp_path, capsys):
     words = ["--model", str(tmp_path / "model"), "--num", "3", "--variants", "2", "--steps", "4", "--out", str(out)]
     assert main(["bench", "detector", *words]) == 0
     text = capsys.readouterr().out
-    assert "6 edits of 3 scenes" in text and "| variance across seeds |" in text and "| paper-literal |" in text
+    assert (
+        "6 all edits, of 3 scenes" in text
+        and "edits that leave an object, of" in text
+        and "| variance across seeds |" in text
+        and "| paper-literal |" in text
+    )
     for name in ("detector.csv", "detector.md", "signals.png", "roc.png", "feedback.png"):
         assert (out / name).stat().st_size > 0
     batches = sorted((out / "batches").iterdir())

@@ -1,5 +1,6 @@
 """From a name, a hub id or a folder to a Backbone; weights are safetensors, the VAE float32."""
 
+import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from kvlock.core.protocols import Backbone
 
 FAMILIES = {"WanPipeline": (WanPipeline, WanBackbone), "WanVACEPipeline": (WanVACEPipeline, WanVACEBackbone)}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SMALL = 100_000_000  # bytes of a file that are read to tell it from another
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -78,6 +80,23 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown; expected auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def weights_digest(model: str) -> str:
+    """What tells a model's weights from those that stood under the same name before; empty for a hub id.
+
+    Of the bytes where they are few (the built-in models), of names and sizes where they are many.
+    """
+    folder = Path(_source(model))
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)} {size}".encode())
+        if size < SMALL:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _source(model: str) -> str:

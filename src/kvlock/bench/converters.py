@@ -36,6 +36,8 @@ def convert(kind: str, root: Path, manifest: Path, prompts: Path | None) -> list
     items = list(CONVERTERS[kind](root, _read_prompts(prompts) if prompts else {}))
     if not items:
         raise ValueError(f"{root}: no clip of {kind} with a mask and a prompt; see kvlock bench convert --help")
+    ids = [item.id for item in items]
+    items = [replace(i, id=f"{i.id[:72]}-{n:04d}") if ids.count(i.id) > 1 else i for n, i in enumerate(items)]
     return [_placed(item, manifest.absolute().parent) for item in items]
 
 
@@ -61,6 +63,9 @@ def _five(root: Path, prompts: Prompts) -> Iterator[Item]:
         if not path.exists():
             continue
         for index, entry in enumerate(_read_json(path)):
+            needed = ("video_name", "source_prompt", "target_prompt")
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(n), str) for n in needed):
+                raise ValueError(f"{path}: entry {index} lacks one of {', '.join(needed)}")
             name = entry["video_name"]
             images, masks = data / "images" / name, data / "bmasks" / name
             for folder in (images, masks):
@@ -79,6 +84,9 @@ def _five(root: Path, prompts: Prompts) -> Iterator[Item]:
 def _davis(root: Path, prompts: Prompts) -> Iterator[Item]:
     """DAVIS: JPEGImages/480p/VIDEO/00000.jpg, Annotations/480p/VIDEO/00000.png (palette; 0 is background)."""
     annotations = _inside(root, "Annotations/480p")
+    absent = sorted(name for name in prompts if not (annotations / name).is_dir())
+    if absent:
+        raise ValueError(f"--prompts names {absent[0]}, which {annotations} does not have")
     for folder in sorted(p for p in annotations.iterdir() if p.is_dir() and p.name in prompts):
         video = root / "JPEGImages/480p" / folder.name
         if not video.is_dir():

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from kvlock.backbones.loading import load_backbone
+from kvlock.backbones.loading import load_backbone, weights_digest
 from kvlock.bench.detector_report import FEEDBACK, write_report
-from kvlock.bench.modes import nearest_mode, wanted_mode
-from kvlock.bench.scenes import scene_clips, scene_request
+from kvlock.bench.modes import NOTHING, nearest_mode, wanted_mode
+from kvlock.bench.scenes import SEED_STRIDE, scene_clips, scene_request
 from kvlock.bench.signals import History, across_seeds, signals
 from kvlock.core.clips import prepare_clips
 from kvlock.core.config import KVLockConfig
@@ -20,12 +21,10 @@ from kvlock.core.edit import edit_clips
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, StepRecord, StepTensors
 from kvlock.editing import default_config
-from kvlock.metrics.foreground import psnr_inside
 from kvlock.shapes.scene import random_edit
 from kvlock.versions import versions
 
 SCENES_TOGETHER = 2
-SEED_STRIDE = 1_000_003  # between the noises of one scene's variants
 
 
 def run_detector(
@@ -36,13 +35,18 @@ def run_detector(
     Batches that are there are kept, so that a stopped run goes on. Returns the table; writes it beside the plots,
     `detector.csv` and `detector.json`. Raises ValueError for fewer than two variants or no scenes.
     """
-    if variants < 2 or not len(scenes):
-        raise ValueError("expected 1 scene or more, and 2 variants or more")
+    if variants < 2 or steps < 2 or not len(scenes):
+        raise ValueError("expected 1 scene or more, 2 variants or more, and 2 steps or more")
     overrides: dict[str, Any] = dict(num_inference_steps=steps)
     overrides |= {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     configs: dict[str, Any] = {m: default_config(model, m, **overrides) for m in ("plain", *FEEDBACK)}
     backbone = load_backbone(model, device)
-    record = {"model": model, "variants": variants, "configs": {m: asdict(c) for m, c in configs.items()}}
+    record = {
+        "model": model,
+        "weights": weights_digest(model),
+        "variants": variants,
+        "configs": {m: asdict(c) for m, c in configs.items()},
+    }
     _same_run(out, record | {"versions": versions(), "device": str(backbone.device)})
     groups = [scenes[i : i + SCENES_TOGETHER] for i in range(0, len(scenes), SCENES_TOGETHER)]
     for group in track(groups, "detector", console=Console(stderr=True)):
@@ -66,13 +70,14 @@ def _watch(backbone: Backbone, scenes: range, variants: int, configs: dict[str, 
     for i, ((scene, variant), result) in enumerate(zip(pairs, results)):
         clip = result.video.numpy()
         found = nearest_mode(clip, scene)
-        psnr = psnr_inside(scene_clips(scene)["truth"], clip, requests[i].mask.numpy())
+        truth, inside = scene_clips(scene)["truth"].astype(np.float64), requests[i].mask.numpy()
         edit = {
             "scene": scene,
             "variant": variant,
             "wrong": found.mode != wanted_mode(random_edit(scene)),
             "mode_distance": found.distance,
-            "error": 255**2 / 10 ** (psnr / 10),
+            "error": float(((clip - truth)[inside] ** 2).mean()),
+            "leaves_object": wanted_mode(random_edit(scene)) != NOTHING,
             "signals": {name: [s[i] for s in values] for name, values in watcher.seen.items()},
         }
         if variant == 0:
@@ -118,13 +123,15 @@ def _same_run(out: Path, record: dict[str, Any]) -> None:
     path = out / "run.json"
     if path.exists():
         before = json.loads(path.read_text())
-        changed = [k for k in ("model", "variants", "configs") if before[k] != json.loads(json.dumps(record[k]))]
+        changed = [
+            k for k in ("model", "weights", "variants", "configs") if before[k] != json.loads(json.dumps(record[k]))
+        ]
         if changed:
             raise ValueError(f"--out {out} holds a run with other {', '.join(changed)}; give another folder")
     _write(path, record)
 
 
 def _write(path: Path, record: Any) -> None:
-    unfinished = path.with_suffix(".tmp")
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     unfinished.write_text(json.dumps(record))
     os.replace(unfinished, path)

@@ -46,46 +46,74 @@ def rank_correlation(values: np.ndarray, error: np.ndarray) -> float:
 
 
 def write_report(out: Path, edits: Edits, config: KVLockConfig) -> str:
-    """Write the table, `detector.csv`, `detector.json` and the plots under `out`; returns the table."""
-    wrong = np.array([e["wrong"] for e in edits])
-    error, scenes = np.array([e["error"] for e in edits]), np.array([e["scene"] for e in edits])
-    steps = config.num_inference_steps
-    curves: dict[str, dict[str, list[float]]] = {}
-    for name in edits[0]["signals"]:
-        table = np.array([e["signals"][name] for e in edits], dtype=float)
-        known = [not np.isnan(column).any() for column in table.T]
-        curves[name] = {
-            "auc": [auc(c, wrong) if ok else float("nan") for c, ok in zip(table.T, known)],
-            "correlation": [rank_correlation(c, error) if ok else float("nan") for c, ok in zip(table.T, known)],
-        }
-    told = [config.first_lock_step, config.first_lock_step + (steps - config.first_lock_step) // 2, steps - 1]
-    lines = [
-        f"{len(edits)} edits of {len(set(scenes))} scenes, {int(wrong.sum())} of them wrong ({wrong.mean():.1%})\n"
-    ]
-    cells = [f"AUC, rank correlation after step {s + 1} of {steps}" for s in told]
-    lines += [f"| signal | {' | '.join(cells)} |", "|---" * (len(told) + 1) + "|"]
-    rows = []
-    for name, curve in curves.items():
-        table = np.array([e["signals"][name] for e in edits], dtype=float)
-        cells = []
-        for s in told:
-            low, high = auc_interval(table[:, s], wrong, scenes)
-            cells.append(f"{curve['auc'][s]:.2f} [{low:.2f}, {high:.2f}], {curve['correlation'][s]:+.2f}")
-            rows.append([name, s + 1, *(f"{x:.4f}" for x in (curve["auc"][s], low, high, curve["correlation"][s]))])
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", *_feedback_lines(edits, config)]
+    """Write the table, `detector.csv`, `detector.json` and the plots under `out`; returns the table.
+
+    Edits that leave an object stand apart: in those of all kinds, a signal may tell no more than the kind of the edit.
+    """
+    last = config.num_inference_steps - 1
+    told = (config.first_lock_step, (config.first_lock_step + last) // 2, last)
+    groups = {"edits that leave an object": [e for e in edits if e["leaves_object"]], "all edits": edits}
+    parts, rows, curves = [], [], {}
+    for title, group in groups.items():
+        if group:
+            curves[title] = _curves(group)
+            table, lines = _signal_table(title, group, curves[title], told)
+            parts, rows = [*parts, table], [*rows, *lines]
+    text = "\n".join([*parts, _feedback_table(edits, config)])
     with open(out / "detector.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["signal", "after_step", "auc", "low", "high", "rank_correlation"], *rows])
-    (out / "detector.json").write_text(json.dumps({"edits": len(edits), "wrong": int(wrong.sum()), "curves": curves}))
-    text = "\n".join(lines) + "\n"
+        header = ["edits", "signal", "after_step", "auc", "low", "high", "rank_correlation"]
+        csv.writer(file).writerows([header, *rows])
+    (out / "detector.json").write_text(json.dumps({t: {"n": len(groups[t]), "curves": c} for t, c in curves.items()}))
     (out / "detector.md").write_text(text)
-    _plot_curves(out / "signals.png", curves, config)
-    _plot_roc(out / "roc.png", edits, wrong, told[1])
+    shown = next(iter(curves))
+    _plot_curves(out / "signals.png", curves[shown], config)
+    _plot_roc(out / "roc.png", groups[shown], told[1])
     _plot_feedback(out / "feedback.png", edits, config)
     return text
 
 
-def _feedback_lines(edits: Edits, config: KVLockConfig) -> list[str]:
+def _columns(edits: Edits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return tuple(np.array([e[name] for e in edits]) for name in ("wrong", "error", "scene"))  # type: ignore[return-value]
+
+
+def _curves(edits: Edits) -> dict[str, dict[str, list[float]]]:
+    """AUC and rank correlation of each signal after each step; NaN where there is no value yet."""
+    wrong, error, _ = _columns(edits)
+    curves = {}
+    for name in edits[0]["signals"]:
+        columns = np.array([e["signals"][name] for e in edits], dtype=float).T
+        known = [not np.isnan(column).any() for column in columns]
+        curves[name] = {
+            "auc": [auc(c, wrong) if ok else float("nan") for c, ok in zip(columns, known)],
+            "correlation": [rank_correlation(c, error) if ok else float("nan") for c, ok in zip(columns, known)],
+        }
+    return curves
+
+
+def _signal_table(
+    title: str, edits: Edits, curves: dict[str, dict[str, list[float]]], told: tuple[int, ...]
+) -> tuple[str, list[list[Any]]]:
+    """Markdown, and the same as rows for the CSV."""
+    wrong, _, scenes = _columns(edits)
+    counts = (
+        f"{len(edits)} {title}, of {len(set(scenes))} scenes, {int(wrong.sum())} of them wrong ({wrong.mean():.1%})"
+    )
+    heads = [f"AUC [95 % interval], rank correlation after step {s + 1}" for s in told]
+    lines = [f"{counts}\n", f"| signal | {' | '.join(heads)} |", "|---" * (len(told) + 1) + "|"]
+    rows = []
+    for name, curve in curves.items():
+        cells = []
+        for s in told:
+            values = np.array([e["signals"][name][s] for e in edits], dtype=float)
+            low, high = auc_interval(values, wrong, scenes)
+            numbers = curve["auc"][s], low, high, curve["correlation"][s]
+            cells.append("{:.2f} [{:.2f}, {:.2f}], {:+.2f}".format(*numbers))
+            rows.append([title, name, s + 1, *(f"{x:.4f}" for x in numbers)])
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n", rows
+
+
+def _feedback_table(edits: Edits, config: KVLockConfig) -> str:
     """Where alpha and omega stood in the lock steps, over all edits and steps."""
     most = config.guidance_boost * config.guidance_scale
     shown = ("median variance, first and last lock step", "alpha at 1", "alpha below 0.1", "omega at its upper clamp")
@@ -98,16 +126,16 @@ def _feedback_lines(edits: Edits, config: KVLockConfig) -> list[str]:
             for n in ("variance", "fusion_ratio", "guidance_scale")
         )
         medians = np.median(variance[:, 0]), np.median(variance[:, -1])
+        rest = config.guidance_scale * (1 + 1e-5)  # the trace is float32
         shares = [
             (alpha >= 1).mean(),
             (alpha < 0.1).mean(),
-            (omega >= most).mean(),
-            (omega <= config.guidance_scale).mean(),
+            (omega >= most * (1 - 1e-5)).mean(),
+            (omega <= rest).mean(),
         ]
-        lines.append(
-            f"| {method} | {medians[0]:.4f}, {medians[1]:.4f} | " + " | ".join(f"{x:.0%}" for x in shares) + " |"
-        )
-    return lines
+        percents = " | ".join(f"{x:.0%}" for x in shares)
+        lines.append(f"| {method} | {medians[0]:.4f}, {medians[1]:.4f} | {percents} |")
+    return "\n".join(lines) + "\n"
 
 
 def _plot_curves(path: Path, curves: dict[str, dict[str, list[float]]], config: KVLockConfig) -> None:
@@ -129,9 +157,10 @@ def _plot_curves(path: Path, curves: dict[str, dict[str, list[float]]], config: 
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _plot_roc(path: Path, edits: Edits, wrong: np.ndarray, step: int) -> None:
+def _plot_roc(path: Path, edits: Edits, step: int) -> None:
     from matplotlib.figure import Figure
 
+    wrong, _, _ = _columns(edits)
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     for i, name in enumerate(edits[0]["signals"]):

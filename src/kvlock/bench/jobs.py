@@ -7,12 +7,15 @@ A batch is what runs in one forward. It is taken, and run again where a result o
 beside a clip in a batch moves its last bits.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,25 +24,30 @@ from typing import Any
 
 from kvlock.methods.table import MethodConfig
 
-STALE_AFTER = 600.0  # seconds without a sign of life; every step gives one
+BEAT = 30.0  # seconds between signs of life of who holds a lease
+STALE_AFTER = 600.0  # seconds without one
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip edited by one method with one seed. `method` has no `+composite`: both are scored of one edit."""
+    """One clip edited by one method with one seed. `method` has no `+composite`: both are scored of one edit.
+
+    `inputs` tells everything else that the result depends on apart: the item itself, dtype, weights.
+    """
 
     item: str
     model: str
     method: str
     seed: int
     config: MethodConfig | None
+    inputs: str = ""
 
     @property
     def id(self) -> str:
         """Stable and readable: the same arguments give the same name."""
         settings = json.dumps(asdict(self.config) if self.config else {}, sort_keys=True)
-        digest = hashlib.sha256(f"{self.model}\n{settings}".encode()).hexdigest()[:8]
-        model = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.model)[-40:]
+        digest = hashlib.sha256(f"{self.model}\n{self.inputs}\n{settings}".encode()).hexdigest()[:8]
+        model = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.model)[-40:]
         return f"{self.item}.{model}.{self.method}.s{self.seed}.{digest}"
 
 
@@ -50,31 +58,33 @@ class Workplace:
         self.results, self._leases = out / "results", out / "leases"
         self.results.mkdir(parents=True, exist_ok=True)
         self._leases.mkdir(exist_ok=True)
-        self._me = f"{socket.gethostname()}:{os.getpid()}"
+        self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
     def is_done(self, job: Job) -> bool:
         """Whether its result is there."""
         return (self.results / job.id / "result.json").is_file()
 
-    def claim(self, batch: list[Job]) -> bool:
-        """Take the batch, unless it is done or somebody is at it. Exactly one of several callers gets True."""
-        if all(map(self.is_done, batch)):
-            return False
+    @contextmanager
+    def claimed(self, batch: list[Job]) -> Iterator[bool]:
+        """Take the batch and hold it, with signs of life, to the end of the block.
+
+        Gives False where it is done already or somebody is at it: exactly one of several callers gets True.
+        """
+        if not self._claim(batch):
+            yield False
+            return
+        done = threading.Event()
         lease = self._leases / batch[0].id
-        if not self._created(lease) and not self._taken_over(lease):
-            return False
-        if all(map(self.is_done, batch)):  # it was finished, and its lease given back, between the two looks
-            self.give_back(batch)
-            return False
-        return True
-
-    def sign_of_life(self, batch: list[Job]) -> None:
-        """Say that the batch is still being worked on."""
-        os.utime(self._leases / batch[0].id)
-
-    def give_back(self, batch: list[Job]) -> None:
-        """Let go of a batch, done or not."""
-        (self._leases / batch[0].id).unlink(missing_ok=True)
+        beat = threading.Thread(target=self._beat, args=(lease, done), daemon=True)
+        beat.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            beat.join()
+            with self.alone():
+                if self._owner(lease) == self._me:
+                    lease.unlink()
 
     @contextmanager
     def writing(self, job: Job) -> Iterator[Path]:
@@ -84,7 +94,10 @@ class Workplace:
         unfinished.mkdir()
         try:
             yield unfinished
-            os.replace(unfinished, self.results / job.id)
+            with self.alone():
+                if not self.is_done(job):
+                    shutil.rmtree(self.results / job.id, ignore_errors=True)  # what is left of a damaged one
+                    os.replace(unfinished, self.results / job.id)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -93,39 +106,38 @@ class Workplace:
         paths = sorted(self.results.glob("[!.]*/result.json"))
         return [json.loads(path.read_text()) | {"folder": path.parent.name} for path in paths]
 
-    def _created(self, lease: Path) -> bool:
-        try:
-            with lease.open("x") as file:
-                file.write(self._me)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process of the folder is in such a block at the same time."""
+        with (self._leases / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _claim(self, batch: list[Job]) -> bool:
+        if all(map(self.is_done, batch)):
+            return False
+        with self.alone():
+            lease = self._leases / batch[0].id
+            if all(map(self.is_done, batch)) or not self._is_free(lease):
+                return False
+            lease.write_text(self._me)
             return True
-        except FileExistsError:
-            return False
 
-    def _stale_owner(self, lease: Path) -> str | None:
-        """Whose lease it is, if they are gone."""
-        try:
-            owner, age = lease.read_text(), time.time() - lease.stat().st_mtime
-        except FileNotFoundError:
-            return None
-        host, _, pid = owner.partition(":")
-        gone = not _is_alive(int(pid)) if host == socket.gethostname() and pid.isdecimal() else age > STALE_AFTER
-        return owner if gone else None
-
-    def _taken_over(self, lease: Path) -> bool:
-        """Move a lease whose owner is gone away, which only one process can, then take it as anybody would."""
-        owner = self._stale_owner(lease)
-        moved = lease.with_name(f".{lease.name}.{os.getpid()}")
+    def _is_free(self, lease: Path) -> bool:
+        owner = self._owner(lease)
         if owner is None:
-            return False
-        try:
-            lease.rename(moved)
-        except FileNotFoundError:
-            return False
-        fresh = moved.read_text() != owner  # somebody else was faster, and this is theirs
-        if fresh:
-            os.link(moved, lease)
-        moved.unlink()
-        return not fresh and self._created(lease)
+            return True
+        host, pid, *_ = [*owner.split(":"), ""]
+        dead = host == socket.gethostname() and pid.isdecimal() and not _is_alive(int(pid))
+        return dead or time.time() - lease.stat().st_mtime > STALE_AFTER
+
+    def _owner(self, lease: Path) -> str | None:
+        return lease.read_text() if lease.exists() else None
+
+    def _beat(self, lease: Path, done: threading.Event) -> None:
+        while not done.wait(BEAT):
+            if self._owner(lease) == self._me:
+                os.utime(lease)
 
 
 def _is_alive(pid: int) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kvlock.backbones.known_models import known_model
-from kvlock.backbones.loading import load_backbone
+from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype, weights_digest
 from kvlock.bench.jobs import Job, Workplace
-from kvlock.bench.scenes import scene_clips, scene_request
+from kvlock.bench.scenes import SEED_STRIDE, scene_clips, scene_request, scene_timing
 from kvlock.bench.scores import Reference, score
 from kvlock.bench.suite import Item, Suite
 from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest, EditResult, StepRecord
+from kvlock.core.types import EditRequest, EditResult
 from kvlock.editing import default_config, edit, edit_clips, fit_of
 from kvlock.media.composite import composite
-from kvlock.media.fit import fit_video, unfit_video
+from kvlock.media.fit import Fit, fit_video, unfit_video
 from kvlock.media.mask import read_mask
 from kvlock.media.video import Clip, read_video, write_video
 from kvlock.methods.table import COMPOSITE, METHODS, check_model, config_class
@@ -46,22 +46,28 @@ class Subject:
 
 
 def plan_jobs(
-    suite: Suite, model: str, methods: tuple[str, ...], seeds: range, overrides: dict[str, Any]
+    suite: Suite, model: str, methods: tuple[str, ...], seeds: range, overrides: dict[str, Any], inputs: str = ""
 ) -> list[list[Job]]:
     """Batches of jobs that can run together; all methods of a few clips before the next few.
 
-    A run that is stopped has so every method on the same clips. Raises ValueError for an unknown method or field.
+    A run that is stopped has so every method on the same clips. `inputs` tells weights and dtype apart.
+    Raises ValueError for an unknown method or a field that none of the methods takes.
     """
     known = known_model(model)
     bare = tuple(dict.fromkeys(m.removesuffix(COMPOSITE) for m in methods))
     for method in bare:
         if method != CEILING and known:
             check_model(method, known.family == "wan-vace")
+    edits = [m for m in bare if m != CEILING]
+    for name in overrides:
+        if not any(name in _fitting(m, overrides) for m in edits):
+            raise ValueError(f"{name} is set by each of {', '.join(edits)} itself, or is not theirs; leave it out")
     configs = {m: None if m == CEILING else default_config(model, m, **_fitting(m, overrides)) for m in bare}
     scenes, clips = ([i for i in suite.items if (i.scene is None) == own] for own in (False, True))
     groups = [scenes[i : i + BATCH] for i in range(0, len(scenes), BATCH)] + [[clip] for clip in clips]
+    told = {i.id: json.dumps(asdict(i), sort_keys=True) + inputs for i in suite.items}
     return [
-        [Job(item.id, model, method, seed, configs[method]) for item in group]
+        [Job(item.id, model, method, seed, configs[method], told[item.id]) for item in group]
         for group in groups
         for seed in seeds
         for method in bare
@@ -84,56 +90,68 @@ def run_suite(
     device: str = "auto",
     dtype: str = "auto",
 ) -> None:
-    """Do what is not done yet; other processes may be at the same folder. Raises ValueError before anything is run."""
-    batches = plan_jobs(suite, model, methods, seeds, overrides)
+    """Do what is not done yet; other processes may be at the same folder.
+
+    A clip that cannot be edited is left out and named at the end. Raises ValueError before anything is run for what
+    is wrong with the call, and at the end where a clip failed.
+    """
+    backbone = None
+    inputs = f"{resolve_dtype(dtype, str(resolve_device(device)))} {weights_digest(model)}"
+    batches = plan_jobs(suite, model, methods, seeds, overrides, inputs)
     place = Workplace(out)
-    _describe(out, suite)
+    _describe(out, suite, place)
     items = {item.id: item for item in suite.items}
-    if all(place.is_done(job) for batch in batches for job in batch):
-        print(f"everything is done in {out}")
-        return
-    backbone = load_backbone(model, device, dtype)
-    with _progress(sum(map(len, batches)), sum(place.is_done(j) for b in batches for j in b)) as advance:
+    jobs = [job for batch in batches for job in batch]
+    failures: dict[str, str] = {}
+    with _progress(len(jobs), sum(map(place.is_done, jobs))) as advance:
         for batch in batches:
-            if place.claim(batch):
-                try:
-                    _run(place, backbone, batch, [load_subject(suite, items[job.item], job.seed) for job in batch])
-                finally:
-                    place.give_back(batch)
-            advance(batch[0], sum(place.is_done(j) for b in batches for j in b))
-    left = sum(not place.is_done(job) for batch in batches for job in batch)
-    print(f"written: {out}" + (f"; {left} jobs are still with other processes" if left else ""))
+            with place.claimed(batch) as mine:
+                if mine:
+                    backbone = backbone or _load(model, methods, device, dtype)
+                    try:
+                        subjects = [load_subject(suite, items[job.item], job.seed) for job in batch]
+                        _run(place, backbone, batch, subjects)
+                    except (ValueError, ArithmeticError, OSError) as error:
+                        failures[f"{batch[0].item} by {batch[0].method}"] = str(error)
+            advance(batch[0], sum(map(place.is_done, jobs)))
+    left = sum(not place.is_done(job) for job in jobs)
+    print(f"{len(jobs) - left} of {len(jobs)} results in {out}" + (f"; {left} failed or with others" if left else ""))
+    if failures:
+        lines = [f"{name}: {error}" for name, error in failures.items()]
+        raise ValueError("some clips could not be edited\n  " + "\n  ".join(lines))
+
+
+def _load(model: str, methods: tuple[str, ...], device: str, dtype: str) -> Backbone:
+    backbone = load_backbone(model, device, dtype)
+    for method in methods:
+        check_model(method.removesuffix(COMPOSITE), not backbone.needs_anchor)
+    return backbone
 
 
 def _run(place: Workplace, backbone: Backbone, batch: list[Job], subjects: list[Subject]) -> None:
     """Edit the whole batch and write those of its results that are not there."""
-
-    def alive(record: StepRecord | list[StepRecord]) -> None:
-        place.sign_of_life(batch)
-
     began = time.monotonic()
-    results = _edited(backbone, batch[0], subjects, alive)
+    results = _edited(backbone, batch[0], subjects)
     seconds = (time.monotonic() - began) / len(batch)
     for job, subject, result in zip(batch, subjects, results):
         if not place.is_done(job):
             _write(place, job, subject, result, seconds, str(backbone.device))
 
 
-def _edited(backbone: Backbone, job: Job, subjects: list[Subject], alive: Callable[[Any], None]) -> list[EditResult]:
-    if job.config is None:
-        return [EditResult(_round_trip(backbone, s), ()) for s in subjects]
-    if subjects[0].item.scene is not None:
-        return edit_clips(backbone, [s.request for s in subjects], job.config, alive)
+def _edited(backbone: Backbone, job: Job, subjects: list[Subject]) -> list[EditResult]:
+    if subjects[0].item.scene is not None and job.config:
+        return edit_clips(backbone, [s.request for s in subjects], job.config)
     known = known_model(job.model)
     size, most = (known.size, known.max_frames) if known else (None, MOST_FRAMES)
-    request = subjects[0].request
-    return [edit(backbone, request, job.config, fit_of(backbone, request, size, most), alive)]
+    fits = [fit_of(backbone, s.request, size, most) for s in subjects]
+    if job.config:
+        return [edit(backbone, s.request, job.config, fit) for s, fit in zip(subjects, fits)]
+    return [EditResult(_round_trip(backbone, s.known, fit), ()) for s, fit in zip(subjects, fits)]
 
 
 @torch.no_grad()
-def _round_trip(backbone: Backbone, subject: Subject) -> torch.Tensor:
-    clip = subject.known.source if subject.known.truth is None else subject.known.truth
-    fit = fit_of(backbone, subject.request, None, MOST_FRAMES)
+def _round_trip(backbone: Backbone, known: Reference, fit: Fit) -> torch.Tensor:
+    clip = known.source if known.truth is None else known.truth
     coded = backbone.decode_video(backbone.encode_video(fit_video(clip, fit)[None]))[0]
     return torch.from_numpy(unfit_video(coded, fit))
 
@@ -157,13 +175,15 @@ def _write(place: Workplace, job: Job, subject: Subject, result: EditResult, sec
 def load_subject(suite: Suite, item: Item, seed: int) -> Subject:
     """An item's clip, mask and truth. In the built-in world seed 0 stands for the scene's own seed."""
     if item.scene is not None:
-        request = scene_request(item.scene, noise=item.scene + 1_000_003 * seed)
+        request = replace(
+            scene_request(item.scene, noise=item.scene + SEED_STRIDE * seed),
+            prompt=item.prompt,
+            source_prompt=item.source_prompt,
+            negative_prompt=item.negative_prompt,
+        )
         clips = scene_clips(item.scene)
         known = Reference(clips["source"], request.mask.numpy(), clips["truth"], item.scene)
-        rate = Fraction(8)
-        return Subject(
-            item, request, Clip(known.source, rate, tuple(range(len(known.source))), 1 / rate, Path()), known
-        )
+        return Subject(item, request, scene_timing(known.source), known)
     clip = read_video(suite.folder / item.video, MOST_FRAMES, Fraction(item.fps).limit_denominator(1001))
     frames, height, width, _ = clip.frames.shape
     mask = read_mask(suite.folder / item.mask, frames, height, width, item.invert_mask)
@@ -177,19 +197,23 @@ def load_subject(suite: Suite, item: Item, seed: int) -> Subject:
     return Subject(item, request, clip, Reference(clip.frames, mask, truth))
 
 
-def _describe(out: Path, suite: Suite) -> None:
-    """The suite's name and folder, for the table and the report."""
+def _describe(out: Path, suite: Suite, place: Workplace) -> None:
+    """The suite, for the table and the report; several calls may add to it, none may change it."""
     record = {"name": suite.name, "folder": str(suite.folder.absolute()), "items": [asdict(i) for i in suite.items]}
     path = out / "suite.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        if before["name"] != suite.name:
-            raise ValueError(f"--out {out} holds results of the suite {before['name']!r}; give another folder")
-        known = {i["id"] for i in before["items"]}
-        record["items"] = before["items"] + [i for i in record["items"] if i["id"] not in known]
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(record))
-    unfinished.replace(path)
+    with place.alone():
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if (before["name"], before["folder"]) != (record["name"], record["folder"]):
+                raise ValueError(f"--out {out} holds results of the suite {before['name']!r}; give another folder")
+            known = {i["id"]: i for i in before["items"]}
+            changed = [i["id"] for i in record["items"] if known.get(i["id"], i) != i]
+            if changed:
+                raise ValueError(f"--out {out} holds results of another {changed[0]!r}; give another folder")
+            record["items"] = before["items"] + [i for i in record["items"] if i["id"] not in known]
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(record), encoding="utf-8")
+        unfinished.replace(path)
 
 
 @contextmanager

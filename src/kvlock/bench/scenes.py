@@ -15,6 +15,7 @@ from kvlock.shapes.render import render_mask, render_scene
 from kvlock.shapes.scene import FRAMES, SIZE, SceneEdit, random_edit
 
 RATE = Fraction(8)
+SEED_STRIDE = 1_000_003  # between the noises of one scene's variants
 
 
 def scene_request(seed: int, noise: int | None = None) -> EditRequest:
@@ -30,7 +31,7 @@ def write_scene(seed: int, out: Path) -> SceneEdit:
     edit = random_edit(seed)
     out.mkdir(parents=True, exist_ok=True)
     for name, frames in scene_clips(seed).items():
-        write_video(out / f"{name}.mp4", frames, _timing(frames), lossless=True)
+        write_video(out / f"{name}.mp4", frames, scene_timing(frames), lossless=True)
     return edit
 
 
@@ -59,5 +60,6 @@ def scene_clips(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def _timing(frames: np.ndarray) -> Clip:
+def scene_timing(frames: np.ndarray) -> Clip:
+    """A scene's frames as a clip at 8 frames a second, without a file."""
     return Clip(frames, RATE, tuple(range(len(frames))), 1 / RATE, Path())

@@ -4,11 +4,12 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from kvlock.bench.scenes import scene_request
 from kvlock.shapes.scene import random_edit
 
-ID = re.compile(r"[A-Za-z0-9._-]{1,80}")
+ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 HELD_OUT = range(0, 64)  # the scenes of every published table; nothing is tuned on them
 VALIDATION = range(10000, 10040)  # the scenes on which settings are chosen
 
@@ -35,13 +36,25 @@ class Item:
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not ID.fullmatch(self.id):
-            raise ValueError(f"id {self.id!r} is not 1 to 80 of the characters A-Z a-z 0-9 . _ -")
+            raise ValueError(f"id {self.id!r} is not 1 to 80 of A-Z a-z 0-9 . _ -, a letter, digit or _ first")
+        for field in fields(self):
+            kinds = _KINDS[field.type]
+            value = getattr(self, field.name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
+                raise ValueError(
+                    f"{self.id}: {field.name} is {value!r}; expected {getattr(field.type, '__name__', 'a number')}"
+                )
+        if not 0.001 <= self.fps <= 1000:
+            raise ValueError(f"{self.id}: fps is {self.fps}; expected above 0, at most 1000")
         if self.scene is None and not (self.video and self.mask):
             raise ValueError(f"{self.id} has neither a scene nor a video and a mask")
         if self.scene is not None and not 0 <= self.scene < 2**31:
             raise ValueError(f"{self.id}: scene is {self.scene!r}; expected a seed from 0")
         if not self.prompt.strip():
             raise ValueError(f"{self.id} has no prompt")
+
+
+_KINDS: dict[Any, Any] = {str: str, bool: bool, float: (int, float), int | None: (int, type(None))}
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ def write_suite(items: list[Item], path: Path) -> None:
     usual = {f.name: f.default for f in fields(Item)}
     lines = [json.dumps({k: v for k, v in asdict(i).items() if v != usual[k]}, ensure_ascii=False) for i in items]
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text("\n".join(lines) + "\n")
+    unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
     unfinished.rename(path)
 
 

@@ -15,6 +15,7 @@ from kvlock.bench.scores import METRICS, Metric
 from kvlock.methods.table import COMPOSITE, METHODS
 
 DRAWS = 10_000
+FEWEST = 5
 SHOWN = (
     "psnr_background",
     "ssim_background",
@@ -55,19 +56,28 @@ class Difference:
 def read_rows(out: Path) -> list[Row]:
     """Every method that has results under `out`, with and without composite, in the order of METHODS.
 
-    Raises ValueError where there is nothing, or where one method was run with two configs.
+    Raises ValueError where there is nothing, where one method was run with two configs, or where a model's methods
+    differ in steps, guidance at rest, or device: those are no comparison.
     """
     results = Workplace(out).read() if (out / "results").is_dir() else []
     if not results:
         raise ValueError(f"{out} holds no results; run kvlock bench run first")
     rows: dict[tuple[str, str], Row] = {}
     seen: dict[tuple[str, str], dict[str, Any]] = {}
+    alike: dict[tuple[str, str], Any] = {}
     for result in results:
         job = result["job"]
         if seen.setdefault((job["model"], job["method"]), job["config"]) != job["config"]:
             raise ValueError(
                 f"{out} holds {job['method']} on {job['model']} with two configs; a table needs one: use two folders"
             )
+        if job["config"]:
+            how = {n: job["config"][n] for n in ("num_inference_steps", "guidance_scale")} | {
+                "device": result["device"]
+            }
+            for name, value in how.items():
+                if alike.setdefault((job["model"], name), value) != value:
+                    raise ValueError(f"{out} holds {job['model']} with {name} {value} and another; use two folders")
         for suffix, scores in result["scores"].items():
             name = (job["model"], job["method"] + suffix)
             row = rows.setdefault(name, Row(*name, {}, {}))
@@ -95,7 +105,8 @@ def _mark_hallucinations(row: Row, ceiling: Row | None) -> None:
 def paired_difference(values: Values, reference: Values, seed: int = 0) -> Difference | None:
     """values - reference on the clips and seeds that both have; None where they share none.
 
-    The bootstrap draws clips with replacement and, within each, its seeds.
+    A clip counts by the mean over its seeds, and the bootstrap draws clips: drawing seeds within them, too, would
+    count their noise twice. With fewer than FEWEST clips there is no interval, NaN.
     """
     shared = sorted(set(values) & set(reference))
     if not shared:
@@ -103,17 +114,12 @@ def paired_difference(values: Values, reference: Values, seed: int = 0) -> Diffe
     by_item: dict[str, list[float]] = {}
     for item, number in shared:
         by_item.setdefault(item, []).append(values[item, number] - reference[item, number])
-    groups = list(by_item.values())
-    padded = np.zeros((len(groups), max(map(len, groups))))
-    for i, group in enumerate(groups):
-        padded[i, : len(group)] = group
-    counts = np.array([len(g) for g in groups])
-    rng = np.random.default_rng(seed)
-    items = rng.integers(len(groups), size=(DRAWS, len(groups)))
-    picks = (rng.random((padded.shape[1], *items.shape)) * counts[items]).astype(int)
-    means = padded[items, picks].mean(axis=(0, 2))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(float(np.mean([np.mean(g) for g in groups])), float(low), float(high), len(groups))
+    means = np.array([np.mean(group) for group in by_item.values()])
+    low = high = float("nan")
+    if len(means) >= FEWEST:
+        draws = np.random.default_rng(seed).integers(len(means), size=(DRAWS, len(means)))
+        low, high = np.percentile(means[draws].mean(axis=1), [2.5, 97.5])
+    return Difference(float(means.mean()), float(low), float(high), len(means))
 
 
 def write_tables(out: Path) -> str:
@@ -152,8 +158,16 @@ def markdown(rows: list[Row], suite: str) -> str:
         metrics = [m for m in METRICS if m.name in SHOWN and any(m.name in r.values for r in own)]
         n, seeds = len({k[0] for r in own for k in r.seconds}), len({k[1] for r in own for k in r.seconds})
         parts.append(f"## {suite}, {model}: {n} clips, {seeds} seed{'s' * (seeds > 1)}\n")
-        header = ["method", *(m.label for m in metrics), "time / plain"]
-        lines = [[r.method, *(_cell(r, m) for m in metrics), _ratio(r, _reference(rows, r, "plain"))] for r in own]
+        header = ["method", "clips", *(m.label for m in metrics), "time / plain"]
+        lines = [
+            [
+                r.method,
+                str(len({k[0] for k in r.seconds})),
+                *(_cell(r, m) for m in metrics),
+                _ratio(r, _reference(rows, r, "plain")),
+            ]
+            for r in own
+        ]
         parts.append(_grid(header, lines))
         for name in ("plain", "vace"):
             body = [_difference_line(r, _reference(rows, r, name), metrics) for r in own]
@@ -164,8 +178,9 @@ def markdown(rows: list[Row], suite: str) -> str:
 
 
 def _reference(rows: list[Row], row: Row, name: str) -> Row | None:
-    """The row that `row` is compared with: `plain` of its own model, `vace` of whichever model has it."""
-    found = [r for r in rows if r.method == name and (name == "vace" or r.model == row.model)]
+    """The row that `row` is compared with: its own model's, or for `vace` that of a model that has it."""
+    found = [r for r in rows if r.method == name and r.model == row.model]
+    found += [r for r in rows if r.method == name == "vace"]
     return found[0] if found and found[0] is not row else None
 
 
@@ -204,7 +219,8 @@ def _difference_line(row: Row, reference: Row | None, metrics: list[Metric]) -> 
             continue
         d = metric.digits
         star = "*" if difference.low > 0 or difference.high < 0 else ""
-        cells.append(f"{difference.mean:+.{d}f}{star} [{difference.low:+.{d}f}, {difference.high:+.{d}f}]")
+        interval = "" if np.isnan(difference.low) else f" [{difference.low:+.{d}f}, {difference.high:+.{d}f}]"
+        cells.append(f"{difference.mean:+.{d}f}{star}{interval}")
     return cells
 
 

@@ -94,8 +94,8 @@ class KVLockConfig:
         return self.num_inference_steps - max(1, round(self.strength * self.num_inference_steps))
 
     def count(self, steps: int | float) -> int:
-        """A count of steps that is given as one, or as a fraction of N."""
-        return steps if isinstance(steps, int) else round(steps * self.num_inference_steps)
+        """A count of steps that is given as one, or as a fraction of N; a fraction above 0 is at least one step."""
+        return steps if isinstance(steps, int) else max(round(steps * self.num_inference_steps), int(steps > 0))
 
 
 SCHEDULES = ("variance", "sigmoid", "cosine", "linear")

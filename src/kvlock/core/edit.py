@@ -68,7 +68,7 @@ def edit_clips(
             latents = sampler.step(latents, guided.velocity, step)
             if anchored:
                 latents = torch.where(clips.foreground[:, None], latents, source_at(step + 1))
-            _check_finite(latents, step)
+            check_finite(latents, step)
             records.append(_records(step, sampler.sigmas[step], variance, control, guided.scale))
             if on_step:
                 on_step(records[-1])
@@ -140,7 +140,8 @@ def _guided(
     return _Guided(guide(conditional, unconditional, omega, scale), scale)
 
 
-def _check_finite(latents: Tensor, step: int) -> None:
+def check_finite(latents: Tensor, step: int) -> None:
+    """Raise NonFiniteError unless all of `latents` are finite."""
     if not torch.isfinite(latents).all():
         raise NonFiniteError(
             f"the latents are no longer finite after step {step}; try --dtype float32 or a lower guidance scale"
