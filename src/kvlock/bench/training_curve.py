@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 STAGES = ("vae", "transformer", "decoder")
-LOSSES = ("mse", "vace", "t2v")
+LOSSES = ("mse", "inside", "vace", "t2v")
 
 
 def plot_training(folder: Path, picture: Path) -> None:

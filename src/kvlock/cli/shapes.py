@@ -34,8 +34,8 @@ class ShapesTrain:
     """Folder for the training state and, at the end, the two model folders."""
     stage: str = "all"
     """all, vae, latents, transformer, decoder or export."""
-    vae_steps: int = 2600
-    """Steps of the VAE, 8 crops each."""
+    vae_steps: int = 6000
+    """Steps of the VAE, 4 crops each."""
     transformer_steps: int = 12000
     """Steps of the transformer, 16 clips each."""
     decoder_steps: int = 1500
