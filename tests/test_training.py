@@ -4,6 +4,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline, WanVACEPipeline
@@ -15,8 +16,10 @@ from kvlock.backbones.known_models import SHAPES_FOLDER
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.training_curve import plot_training
 from kvlock.shapes import checkpoint
+from kvlock.shapes.render import render_mask
+from kvlock.shapes.scene import random_edit
 from kvlock.shapes.train_transformer import shared_trunk
-from kvlock.shapes.train_vae import clip_batch
+from kvlock.shapes.train_vae import HOLE_SHARE, OBJECT_WEIGHT, clip_batch
 from kvlock.shapes.trainer import train
 from kvlock.shapes.training import train_world
 
@@ -46,9 +49,20 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path):
 
 
 def test_clips_for_the_vae_depend_on_their_seed_alone():
-    batch, again = clip_batch(range(5, 9), 9, 96, 48), clip_batch(range(7, 9), 9, 96, 48)
+    (batch, weight), (again, again_weight) = (clip_batch(range(first, 9), 9, 96, 48) for first in (5, 7))
     assert batch.shape == (4, 3, 9, 48, 48) and torch.equal(batch[2:], again)
+    assert weight.shape == (4, 1, 9, 48, 48) and torch.equal(weight[2:], again_weight)
     assert batch.abs().max() <= 1
+
+
+def test_crops_for_the_vae_follow_the_object_and_weigh_it_unless_it_is_a_hole():
+    clips, weight = clip_batch(range(40), 9, 96, 56)
+    weighed = (weight > 1).flatten(1).float().mean(1)
+    anywhere = np.mean([render_mask(random_edit(s), 9, 96, 96).mean() for s in range(40)])
+    assert weighed[weighed > 0].mean() > 1.5 * anywhere
+    holes = [s for s in range(40) if np.random.default_rng(s).random() < HOLE_SHARE]
+    assert holes and all((weight[s] == 1).all() for s in holes)
+    assert set(weight.unique().tolist()) == {1.0, OBJECT_WEIGHT} and len(holes) < 20
 
 
 def test_the_trunk_shares_its_weights_with_the_vace_model():
