@@ -79,6 +79,7 @@ def test_table_and_report_of_a_run(finished, capsys):
     out, _ = finished
     assert main(["bench", "table", str(out), "--report-clips", "1"]) == 0
     text = capsys.readouterr().out
+    assert "PSNR background, dB ↑" in text and "flicker, grey levels ↓" in text
     assert "2 clips, 2 seeds" in text and "Paired difference to plain" in text and "to vace" not in text
     with open(out / "table.csv") as file:
         lines = list(csv.DictReader(file))

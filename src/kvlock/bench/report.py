@@ -61,7 +61,7 @@ def write_report(out: Path, most: int, table: str) -> Path:
         table=html.escape(table),
     )
     unfinished = out / ".report.html"
-    unfinished.write_text(page)
+    unfinished.write_text(page, encoding="utf-8")
     os.replace(unfinished, out / "report.html")
     return out / "report.html"
 

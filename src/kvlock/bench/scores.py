@@ -26,6 +26,11 @@ class Metric:
     better: int
     digits: int = 2
 
+    @property
+    def heading(self) -> str:
+        """The label with an arrow to the better side."""
+        return self.label + {1: " ↑", -1: " ↓", 0: ""}[self.better]
+
 
 METRICS = (
     Metric("psnr_background", "PSNR background, dB", 1),

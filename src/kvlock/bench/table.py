@@ -127,7 +127,7 @@ def write_tables(out: Path) -> str:
     rows, suite = read_rows(out), json.loads((out / "suite.json").read_text())["name"]
     text = markdown(rows, suite)
     (out / "table.csv").write_text(csv_lines(rows, suite))
-    (out / "table.md").write_text(text)
+    (out / "table.md").write_text(text, encoding="utf-8")
     return text
 
 
@@ -158,7 +158,7 @@ def markdown(rows: list[Row], suite: str) -> str:
         metrics = [m for m in METRICS if m.name in SHOWN and any(m.name in r.values for r in own)]
         n, seeds = len({k[0] for r in own for k in r.seconds}), len({k[1] for r in own for k in r.seconds})
         parts.append(f"## {suite}, {model}: {n} clips, {seeds} seed{'s' * (seeds > 1)}\n")
-        header = ["method", "clips", *(m.label for m in metrics), "time / plain"]
+        header = ["method", "clips", *(m.heading for m in metrics), "time / plain"]
         lines = [
             [
                 r.method,
@@ -173,7 +173,7 @@ def markdown(rows: list[Row], suite: str) -> str:
             body = [_difference_line(r, _reference(rows, r, name), metrics) for r in own]
             if any(any(line[1:]) for line in body):
                 title = f"Paired difference to {name}, mean [95 % interval]; * where the interval leaves out 0\n"
-                parts.append(title + "\n" + _grid(["method", *(m.label for m in metrics)], body))
+                parts.append(title + "\n" + _grid(["method", *(m.heading for m in metrics)], body))
     return "\n".join(parts)
 
 

@@ -64,7 +64,7 @@ def edit_clips(
             predictions = (*predictions, sampler.denoised(latents, guided.velocity, step))[-config.window :]
             if observe:
                 branches = tuple(sampler.denoised(latents, v, step) for v in velocities)
-                observe(StepTensors(step, latents, predictions[-1], branches))
+                observe(StepTensors(step, predictions[-1], branches))
             latents = sampler.step(latents, guided.velocity, step)
             if anchored:
                 latents = torch.where(clips.foreground[:, None], latents, source_at(step + 1))

@@ -50,7 +50,6 @@ class StepTensors:
     """
 
     step: int
-    latents: Tensor
     denoised: Tensor
     branches: tuple[Tensor, ...]
 
