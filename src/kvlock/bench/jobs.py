@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,10 @@ class Job:
 
     @property
     def id(self) -> str:
-        """Stable and readable: the same arguments give the same name."""
-        settings = json.dumps(asdict(self.config) if self.config else {}, sort_keys=True)
+        """Stable and readable: the same arguments give the same name, whatever options are added later."""
+        usual = {f.name: f.default for f in fields(self.config)} if self.config else {}
+        chosen = {k: v for k, v in (asdict(self.config) if self.config else {}).items() if v != usual[k]}
+        settings = json.dumps(chosen, sort_keys=True)
         digest = hashlib.sha256(f"{self.model}\n{self.inputs}\n{settings}".encode()).hexdigest()[:8]
         model = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.model)[-40:]
         return f"{self.item}.{model}.{self.method}.s{self.seed}.{digest}"

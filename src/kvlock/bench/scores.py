@@ -13,6 +13,7 @@ from kvlock.metrics.background import (
     psnr_ring,
     ssim_background,
 )
+from kvlock.metrics.flow import warp_errors
 from kvlock.metrics.foreground import psnr_inside, ssim_inside
 from kvlock.shapes.scene import random_edit
 
@@ -39,6 +40,8 @@ METRICS = (
     Metric("flicker_background", "flicker, grey levels", -1),
     Metric("psnr_background_multiplied", "PSNR background multiplied, dB", 1),
     Metric("psnr_frame", "PSNR frame to source, dB", 0),
+    Metric("warp_error", "warp error, 1e-3", -1),
+    Metric("warp_error_added", "warp error over the source's, 1e-3", -1),
     Metric("psnr_inside", "PSNR inside to truth, dB", 1),
     Metric("ssim_inside", "SSIM inside to truth", 1, 4),
     Metric("right_colour", "right colour", 1, 3),
@@ -63,6 +66,7 @@ class Reference:
 def score(edited: np.ndarray, known: Reference) -> dict[str, float]:
     """Every metric that can be measured of an edited clip; one that cannot is left out, never 0."""
     source, mask = known.source, known.mask
+    warped, own = warp_errors(source, edited)
     values = {
         "psnr_background": psnr_background(source, edited, mask),
         "ssim_background": ssim_background(source, edited, mask),
@@ -70,6 +74,8 @@ def score(edited: np.ndarray, known: Reference) -> dict[str, float]:
         "flicker_background": flicker_background(source, edited, mask),
         "psnr_background_multiplied": psnr_background_multiplied(source, edited, mask),
         "psnr_frame": psnr_frame(source, edited),
+        "warp_error": 1000 * warped,
+        "warp_error_added": 1000 * (warped - own),
     }
     if known.truth is not None:
         values["psnr_inside"] = psnr_inside(known.truth, edited, mask)
