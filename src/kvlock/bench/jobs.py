@@ -104,9 +104,8 @@ class Workplace:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def read(self) -> list[dict[str, Any]]:
-        """Every result that is there, by name."""
-        paths = sorted(self.results.glob("[!.]*/result.json"))
-        return [json.loads(path.read_text()) | {"folder": path.parent.name} for path in paths]
+        """Every result that is there, by name, with the scores that were added to it later."""
+        return [_read_result(path) for path in sorted(self.results.glob("[!.]*/result.json"))]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -140,6 +139,15 @@ class Workplace:
         while not done.wait(BEAT):
             if self._owner(lease) == self._me:
                 os.utime(lease)
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    result = json.loads(path.read_text()) | {"folder": path.parent.name}
+    added = path.with_name("networks.json")
+    if added.exists():
+        for suffix, scores in json.loads(added.read_text()).items():
+            result["scores"][suffix] = result["scores"].get(suffix, {}) | scores
+    return result
 
 
 def _is_alive(pid: int) -> bool:

@@ -50,7 +50,25 @@ METRICS = (
     Metric("mode_distance", "distance to nearest mode", -1, 1),
     Metric("mode_consistency", "mode consistency", 1, 3),
     Metric("hallucinated", "hallucinated", -1, 3),
+    Metric("lpips_background", "LPIPS background", -1, 4),
+    Metric("clip_text", "CLIP text", 1),
+    Metric("clip_text_region", "CLIP text, region", 1),
+    Metric("subject_consistency", "subject consistency", 1, 4),
+    Metric("background_consistency", "background consistency", 1, 4),
+    Metric("motion_smoothness", "motion smoothness", 1, 4),
+    Metric("aesthetic_quality", "aesthetic quality", 1, 4),
+    Metric("imaging_quality", "imaging quality", 1, 4),
+    Metric("vbench_mean", "VBench, mean of five", 1, 4),
 )
+
+IMAGING = "imaging_quality"
+DIMENSIONS = (
+    "subject_consistency",
+    "background_consistency",
+    "motion_smoothness",
+    "aesthetic_quality",
+    IMAGING,
+)  # the five of VBench that KV-Lock reports, raw
 
 
 @dataclass(frozen=True)

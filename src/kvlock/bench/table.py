@@ -11,7 +11,7 @@ import numpy as np
 
 from kvlock.bench.jobs import Workplace
 from kvlock.bench.runner import CEILING
-from kvlock.bench.scores import METRICS, Metric
+from kvlock.bench.scores import DIMENSIONS, METRICS, Metric
 from kvlock.methods.table import COMPOSITE, METHODS
 
 DRAWS = 10_000
@@ -28,6 +28,11 @@ SHOWN = (
     "right_edit",
     "mode_consistency",
     "hallucinated",
+    "lpips_background",
+    "clip_text",
+    "clip_text_region",
+    *DIMENSIONS,
+    "vbench_mean",
 )
 Key = tuple[str, int]  # (item, seed)
 Values = dict[Key, float]
@@ -79,6 +84,8 @@ def read_rows(out: Path) -> list[Row]:
                 if alike.setdefault((job["model"], name), value) != value:
                     raise ValueError(f"{out} holds {job['model']} with {name} {value} and another; use two folders")
         for suffix, scores in result["scores"].items():
+            if all(name in scores for name in DIMENSIONS):
+                scores["vbench_mean"] = float(np.mean([scores[name] for name in DIMENSIONS]))
             name = (job["model"], job["method"] + suffix)
             row = rows.setdefault(name, Row(*name, {}, {}))
             key = (job["item"], job["seed"])

@@ -61,6 +61,65 @@ class BenchRun:
 
 
 @dataclass(frozen=True)
+class BenchScore:
+    """Score the edits of a folder by networks: LPIPS, CLIP, DINO, aesthetics. Nothing is downloaded."""
+
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder given to `kvlock bench run`."""
+    dino: str = "facebook/dino-vitb16"
+    """Subject consistency: a hub id in the cache, or a folder."""
+    clip_b32: str = "openai/clip-vit-base-patch32"
+    """Background consistency: a hub id in the cache, or a folder."""
+    clip_l14: str = "openai/clip-vit-large-patch14"
+    """Text alignment and aesthetics: a hub id in the cache, or a folder."""
+    aesthetic_head: str = ""
+    """LAION's linear head on CLIP L/14 as safetensors."""
+    lpips: str = ""
+    """The state of lpips.LPIPS(net='alex') as safetensors."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    def run(self) -> None:
+        """Measure what can be measured, and say what cannot."""
+        from kvlock.bench.networks import Sources, score_folder
+
+        sources = Sources(self.dino, self.clip_b32, self.clip_l14, self.aesthetic_head, self.lpips)
+        print(score_folder(Path(self.out), sources, self.device))
+
+
+@dataclass(frozen=True)
+class ExportVBench:
+    """Write every edit of a folder as clips for `vbench evaluate --mode=custom_input`, in VBench's own environment."""
+
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder given to `kvlock bench run`."""
+    videos: Annotated[str, tyro.conf.Positional]
+    """A new folder for the clips."""
+
+    def run(self) -> None:
+        """Write the clips."""
+        from kvlock.bench.vbench import export_videos
+
+        print(f"{export_videos(Path(self.out), Path(self.videos))} clips in {self.videos}")
+
+
+@dataclass(frozen=True)
+class ImportVBench:
+    """Take VBench's *_eval_results.json of exported clips into the results."""
+
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder given to `kvlock bench run`."""
+    file: Annotated[str, tyro.conf.Positional]
+    """What VBench wrote."""
+
+    def run(self) -> None:
+        """Read and add."""
+        from kvlock.bench.vbench import import_scores
+
+        print(import_scores(Path(self.out), Path(self.file)))
+
+
+@dataclass(frozen=True)
 class BenchTable:
     """Tables (Markdown, CSV) and an HTML report of what a folder holds so far."""
 
@@ -145,6 +204,9 @@ class BenchDetector:
 Bench = (
     Annotated[BenchRun, tyro.conf.subcommand("run")]
     | Annotated[BenchTable, tyro.conf.subcommand("table")]
+    | Annotated[BenchScore, tyro.conf.subcommand("score")]
+    | Annotated[ExportVBench, tyro.conf.subcommand("export-vbench")]
+    | Annotated[ImportVBench, tyro.conf.subcommand("import-vbench")]
     | Annotated[BenchConvert, tyro.conf.subcommand("convert")]
     | Annotated[BenchDetector, tyro.conf.subcommand("detector")]
 )
