@@ -8,7 +8,7 @@ import torch
 
 import reference
 import tiny
-from kvlock.bench.detector_report import auc, auc_interval, rank_correlation
+from kvlock.bench.detector_report import auc, auc_interval, rank_correlation, within_scenes
 from kvlock.bench.signals import LONGEST, WINDOWS, History, across_seeds, mean_square, signals
 from kvlock.cli import main
 
@@ -67,6 +67,22 @@ def test_variance_across_seeds():
     region = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(1)) > 0.5
     slow = [reference.variance([v[clip] for v in variants], region[clip]) for clip in range(2)]
     torch.testing.assert_close(across_seeds(variants, region), torch.tensor(slow))
+
+
+def test_within_scenes_what_differs_between_scenes_alone_tells_nothing():
+    rng = np.random.default_rng(0)
+    scenes = np.repeat(np.arange(200), 4)
+    difficulty, luck = rng.normal(size=200)[scenes], rng.normal(size=800)
+    error = difficulty + luck
+    wrong = error > 1
+    assert auc(difficulty, wrong) > 0.7
+    area, correlation = within_scenes(difficulty, wrong, error, scenes)
+    assert area == 0.5 and np.isnan(correlation)
+    area, correlation = within_scenes(luck + 10 * difficulty, wrong, error, scenes)
+    assert area == 1 and correlation == pytest.approx(1)
+    area, correlation = within_scenes(rng.normal(size=800), wrong, error, scenes)
+    assert area == pytest.approx(0.5, abs=0.1) and correlation == pytest.approx(0, abs=0.1)
+    assert np.isnan(within_scenes(luck, np.zeros(800, bool), error, scenes)[0])
 
 
 def test_auc_counts_pairs():

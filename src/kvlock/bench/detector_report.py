@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import mannwhitneyu, spearmanr
+from scipy.stats import mannwhitneyu, rankdata, spearmanr
 
 from kvlock.core.config import KVLockConfig
 
@@ -45,6 +45,26 @@ def rank_correlation(values: np.ndarray, error: np.ndarray) -> float:
     return float(test.statistic)
 
 
+def within_scenes(values: np.ndarray, wrong: np.ndarray, error: np.ndarray, scenes: np.ndarray) -> tuple[float, float]:
+    """AUC and rank correlation among variants of the same edit, so that contrast and difficulty stand still.
+
+    The AUC is the mean over scenes that have both right and wrong edits; the correlation is that of the ranks within
+    each scene, over all. NaN where there is nothing to compare.
+    """
+    areas, ranks = [], []
+    for scene in np.unique(scenes):
+        own = scenes == scene
+        areas.append(auc(values[own], wrong[own]))
+        ranks.append([rankdata(values[own]), rankdata(error[own])])
+    pairs = np.concatenate([r - np.mean(r, axis=1, keepdims=True) for r in ranks], axis=1)
+    spread = np.sqrt((pairs**2).sum(axis=1).prod())
+    mixed = [a for a in areas if not np.isnan(a)]
+    return (
+        float(np.mean(mixed)) if mixed else float("nan"),
+        float(pairs.prod(axis=0).sum() / spread) if spread else float("nan"),
+    )
+
+
 def write_report(out: Path, edits: Edits, config: KVLockConfig) -> str:
     """Write the table, `detector.csv`, `detector.json` and the plots under `out`; returns the table.
 
@@ -58,7 +78,7 @@ def write_report(out: Path, edits: Edits, config: KVLockConfig) -> str:
         if group:
             curves[title] = _curves(group)
             table, lines = _signal_table(title, group, curves[title], told)
-            parts, rows = [*parts, table], [*rows, *lines]
+            parts, rows = [*parts, table, _within_table(group, told)], [*rows, *lines]
     text = "\n".join([*parts, _feedback_table(edits, config)])
     with open(out / "detector.csv", "w", newline="") as file:
         header = ["edits", "signal", "after_step", "auc", "low", "high", "rank_correlation"]
@@ -111,6 +131,20 @@ def _signal_table(
             rows.append([title, name, s + 1, *(f"{x:.4f}" for x in numbers)])
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n", rows
+
+
+def _within_table(edits: Edits, told: tuple[int, ...]) -> str:
+    """Markdown: what each signal tells between variants of the same edit."""
+    wrong, error, scenes = _columns(edits)
+    mixed = sum(0 < wrong[scenes == s].sum() < (scenes == s).sum() for s in np.unique(scenes))
+    heads = [f"AUC, rank correlation after step {s + 1}" for s in told]
+    lines = [f"The same edits, each scene's variants among themselves; the AUC is of {mixed} scenes with both kinds\n"]
+    lines += [f"| signal | {' | '.join(heads)} |", "|---" * (len(told) + 1) + "|"]
+    for name in edits[0]["signals"]:
+        columns = [np.array([e["signals"][name][s] for e in edits], dtype=float) for s in told]
+        cells = ["{:.2f}, {:+.2f}".format(*within_scenes(c, wrong, error, scenes)) for c in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _feedback_table(edits: Edits, config: KVLockConfig) -> str:
