@@ -171,3 +171,44 @@ def attention(query, key, value):
     """softmax(q k^T / sqrt(d)) v; all [B, S, heads, D]."""
     scores = torch.einsum("bshd,bthd->bhst", query, key) / math.sqrt(query.shape[-1])
     return torch.einsum("bhst,bthd->bshd", scores.softmax(-1), value)
+
+
+def usual_variance(table, sigma):
+    """Between two measured noise levels, a geometric mean weighted by nearness; the ends hold beyond them."""
+    below = [p for p in table if p[0] <= sigma]
+    above = [p for p in table if p[0] >= sigma]
+    if not below or not above:
+        return (max(below) if below else min(above))[1]
+    left, right = max(below), min(above)
+    if left == right:
+        return left[1]
+    share = (sigma - left[0]) / (right[0] - left[0])
+    return left[1] ** (1 - share) * right[1] ** share
+
+
+def nearby_variance(predictions, region, width, patch):
+    """Per token [L]: the region's variances around it weighed by a Gaussian per frame, and the region's nearness."""
+    count, reach = len(predictions), math.ceil(3 * width)
+    frames, height, single = region.shape
+    kernel = {d: math.exp(-((d / width) ** 2) / 2) for d in range(-reach, reach + 1)}
+    total = sum(kernel.values())
+    maps = torch.zeros(2, frames, height, single, dtype=torch.double)
+    for f, y, x in torch.ones(frames, height, single).nonzero().tolist():
+        weight, sum_ = 0.0, 0.0
+        for dy in kernel:
+            for dx in kernel:
+                v, u = y + dy, x + dx
+                if 0 <= v < height and 0 <= u < single and region[f, v, u]:
+                    w = kernel[dy] * kernel[dx] / total**2
+                    values = [p[:, f, v, u].double() for p in predictions]
+                    mean = sum(values) / count
+                    sum_ += w * float(sum((a - mean) ** 2 for a in values).mean()) / (count - 1)
+                    weight += w
+        maps[0, f, y, x] = sum_ / weight if weight else 0.0
+        maps[1, f, y, x] = min(1.0, 2 * weight)
+    (pf, ph, pw), out = patch, []
+    for f in range(0, frames, pf):
+        for y in range(0, height, ph):
+            for x in range(0, single, pw):
+                out.append(maps[:, f : f + pf, y : y + ph, x : x + pw].mean(dim=(1, 2, 3)))
+    return torch.stack(out, dim=1)

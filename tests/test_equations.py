@@ -86,7 +86,7 @@ def test_lock_steps_as_count_and_as_fraction():
     assert KVLockConfig(lock_steps=1.0).first_lock_step == 0
 
 
-LATE = [m for m in METHODS if config_class(m) is KVLockConfig and METHODS[m].get("inject_steps", 1.0) == 1.0]
+LATE = [m for m in METHODS if config_class(m) is KVLockConfig and not {"inject_steps", "lock_steps"} & set(METHODS[m])]
 
 
 @pytest.mark.parametrize("method", LATE)

@@ -9,7 +9,7 @@ from kvlock.core.inversion import inverted_path
 from kvlock.core.rows import Rows
 from kvlock.core.tap import Tap
 from kvlock.editing import edit_clips
-from kvlock.methods.table import METHODS, config_class, method_config
+from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
 from test_edit import BACKBONES, STEPS, TEXT_LENGTH, make_request
 
 OMEGA = 5.0
@@ -63,6 +63,7 @@ def _latents(backbone, request, method, **fields):
 def test_every_method_edits_two_clips_as_it_edits_each(backbone, method):
     requests = [make_request(0), make_request(1)]
     fields = dict(threshold=0.02) if config_class(method) is KVLockConfig else {}
+    fields |= dict(usual=((0.0, 1.0),)) if method in CALIBRATED else {}
     settings = method_config(method, {}, dict(num_inference_steps=STEPS) | fields)
     steps = []
     together = edit_clips(backbone, requests, settings, steps.append)

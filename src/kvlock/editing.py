@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from kvlock.backbones.known_models import known_model
+from kvlock.backbones.calibration import model_defaults
 from kvlock.core import edit as kv_lock
 from kvlock.core.clips import check_request
 from kvlock.core.config import KVLockConfig
@@ -36,8 +36,7 @@ class BackgroundReport:
 
 def default_config(model: str, method: str = "kv-lock", **overrides) -> MethodConfig:
     """The config of a method on a model: the model's own defaults, then the method's fields, then `overrides`."""
-    known = known_model(model)
-    return method_config(method, known.defaults if known else {}, overrides)
+    return method_config(method, model_defaults(model), overrides)
 
 
 def fit_of(backbone: Backbone, request: EditRequest, size: tuple[int, int] | None, max_frames: int | None) -> Fit:

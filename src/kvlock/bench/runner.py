@@ -27,7 +27,7 @@ from kvlock.media.composite import composite
 from kvlock.media.fit import Fit, fit_video, unfit_video
 from kvlock.media.mask import read_mask
 from kvlock.media.video import Clip, read_video, write_video
-from kvlock.methods.table import COMPOSITE, METHODS, check_model, config_class
+from kvlock.methods.table import COMPOSITE, METHODS, MethodConfig, check_model, config_class
 from kvlock.versions import versions
 
 CEILING = "vae-ceiling"  # the truth, or where it is not known the source, through the VAE: what no edit can beat
@@ -63,12 +63,10 @@ def plan_jobs(
         if not any(name in _fitting(m, overrides) for m in edits):
             raise ValueError(f"{name} is set by each of {', '.join(edits)} itself, or is not theirs; leave it out")
     configs = {m: None if m == CEILING else default_config(model, m, **_fitting(m, overrides)) for m in bare}
-    scenes, clips = ([i for i in suite.items if (i.scene is None) == own] for own in (False, True))
-    groups = [scenes[i : i + BATCH] for i in range(0, len(scenes), BATCH)] + [[clip] for clip in clips]
     told = {i.id: json.dumps(asdict(i), sort_keys=True) + inputs for i in suite.items}
     return [
         [Job(item.id, model, method, seed, configs[method], told[item.id]) for item in group]
-        for group in groups
+        for group in batches_of(suite.items)
         for seed in seeds
         for method in bare
     ]
@@ -139,14 +137,28 @@ def _run(place: Workplace, backbone: Backbone, batch: list[Job], subjects: list[
 
 
 def _edited(backbone: Backbone, job: Job, subjects: list[Subject]) -> list[EditResult]:
-    if subjects[0].item.scene is not None and job.config:
-        return edit_clips(backbone, [s.request for s in subjects], job.config)
-    known = known_model(job.model)
-    size, most = (known.size, known.max_frames) if known else (None, MOST_FRAMES)
-    fits = [fit_of(backbone, s.request, size, most) for s in subjects]
     if job.config:
-        return [edit(backbone, s.request, job.config, fit) for s, fit in zip(subjects, fits)]
-    return [EditResult(_round_trip(backbone, s.known, fit), ()) for s, fit in zip(subjects, fits)]
+        return edit_subjects(backbone, job.model, job.config, subjects)
+    return [EditResult(_round_trip(backbone, s.known, _fit(backbone, job.model, s)), ()) for s in subjects]
+
+
+def edit_subjects(backbone: Backbone, model: str, config: MethodConfig, subjects: list[Subject]) -> list[EditResult]:
+    """Edit a batch of the built-in world's scenes together, or clips from files one by one."""
+    if subjects[0].item.scene is not None:
+        return edit_clips(backbone, [s.request for s in subjects], config)
+    return [edit(backbone, s.request, config, _fit(backbone, model, s)) for s in subjects]
+
+
+def batches_of(items: tuple[Item, ...]) -> list[list[Item]]:
+    """What is edited together: scenes of the built-in world, which have one size, by BATCH; clips from files alone."""
+    scenes, clips = ([i for i in items if (i.scene is None) == own] for own in (False, True))
+    return [scenes[i : i + BATCH] for i in range(0, len(scenes), BATCH)] + [[clip] for clip in clips]
+
+
+def _fit(backbone: Backbone, model: str, subject: Subject) -> Fit:
+    known = known_model(model)
+    size, most = (known.size, known.max_frames) if known else (None, MOST_FRAMES)
+    return fit_of(backbone, subject.request, size, most)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from kvlock.shapes.scene import random_edit
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 HELD_OUT = range(0, 64)  # the scenes of every published table; nothing is tuned on them
 VALIDATION = range(10000, 10040)  # the scenes on which settings are chosen
+CALIBRATION = range(30000, 30040)  # the scenes that say what is usual for a model
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ def shapes_suite(name: str, seeds: range) -> Suite:
 
 
 def read_suite(name: str) -> Suite:
-    """`shapes` (the held-out scenes), `shapes-validation`, or a manifest's path.
+    """`shapes` (the held-out scenes), `shapes-validation`, `shapes-calibration`, or a manifest's path.
 
     Raises ValueError, with the line's number, for what is no manifest.
     """
-    built_in = {"shapes": HELD_OUT, "shapes-validation": VALIDATION}
+    built_in = {"shapes": HELD_OUT, "shapes-validation": VALIDATION, "shapes-calibration": CALIBRATION}
     if name in built_in:
         return shapes_suite(name, built_in[name])
     path = Path(name)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from kvlock.cli.bench import BenchGroup
+from kvlock.cli.bench import BenchGroup, Calibrate
 from kvlock.cli.edit import Demo, Edit, Models
 from kvlock.cli.shapes import ShapesGroup
 
@@ -17,6 +17,7 @@ Command = (
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[ShapesGroup, tyro.conf.subcommand("shapes")]
     | Annotated[BenchGroup, tyro.conf.subcommand("bench")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
     | Annotated[Models, tyro.conf.subcommand("models")]
 )
 

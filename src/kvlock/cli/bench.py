@@ -201,6 +201,37 @@ class BenchDetector:
         print(f"written: {self.out}/detector.md, detector.csv, signals.png, roc.png, feedback.png")
 
 
+@dataclass(frozen=True)
+class Calibrate:
+    """Measure what is usual for a model, once, for --method calibrated; it is stored beside the model."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A name from `kvlock models`, a hub id, or a diffusers folder."""
+    suite: str = ""
+    """A .jsonl manifest of a few ordinary edits; the built-in models have their own."""
+    steps: int = 30
+    """Denoising steps; the result serves any number of them."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16."""
+
+    def run(self) -> None:
+        """Edit, measure, store."""
+        from kvlock.bench.calibrate import calibrate
+        from kvlock.bench.suite import read_suite
+
+        known = known_model(self.model)
+        if not self.suite and not (known and known.packaged):
+            raise ValueError(
+                "--suite is missing; expected a .jsonl manifest of a few ordinary edits (docs/benchmarks.md)"
+            )
+        path, clips = calibrate(
+            self.model, read_suite(self.suite or "shapes-calibration"), self.steps, self.device, self.dtype
+        )
+        print(f"{clips} edits; written: {path}")
+
+
 Bench = (
     Annotated[BenchRun, tyro.conf.subcommand("run")]
     | Annotated[BenchTable, tyro.conf.subcommand("table")]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Usual = tuple[tuple[float, float], ...]
+
 
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
@@ -34,10 +36,23 @@ class KVLockConfig:
     inject_steps: int | float = _option(
         1.0, "T_inj: the first steps, as a count or a fraction, after which the lock is off again; all in the paper"
     )
-    window: int = _option(10, "W: how many predictions of the clean clip the variance is taken over")
-    threshold: float = _option(0.01, "tau: the variance that counts as full risk, in squared normalised latent units")
+    window: int | float = _option(
+        10, "W: how many predictions of the clean clip the variance is taken over, as a count or as a fraction of N"
+    )
+    signal: Literal["guided", "conditional"] = _option(
+        "guided", "which prediction the variance is taken of; 'conditional' leaves out what guidance adds to it"
+    )
+    usual: Usual = _option(
+        (), "(noise level, variance) pairs of the model, from kvlock calibrate; tau then counts in multiples of them"
+    )
+    threshold: float = _option(
+        0.01, "tau: the variance that counts as full risk, in squared normalised latent units, or multiples of `usual`"
+    )
     guidance_floor: float = _option(1.0, "lower clamp of omega / omega_0; 0 is the paper's literal form")
     guidance_boost: float = _option(2.0, "b: upper clamp of omega / omega_0")
+    guidance_response: Literal["raise", "lower"] = _option(
+        "raise", "whether omega / omega_0 is the variance over tau, as in the paper, or tau over the variance"
+    )
     guidance_minimum: float = _option(0.0, "omega is never below this, whatever the lower clamp gives")
     guidance: Literal["cfg", "apg"] = _option(
         "cfg", "how the two predictions are combined: classifier-free guidance, or adaptive projected guidance"
@@ -46,6 +61,11 @@ class KVLockConfig:
         0, "CFG-Zero*: the first steps, as a count or a fraction, whose velocity is set to zero"
     )
     detection: Literal["local", "global"] = _option("local", "take the variance inside the mask, or everywhere")
+    lock_width: float = _option(
+        0.0,
+        "above 0, a background token's alpha comes from the mask's latents within about so many latents, and fades "
+        "with their distance; 0 gives all the background one alpha",
+    )
     background_anchor: Literal["auto", "none", "latents"] = _option(
         "auto", "'latents' puts the source back into the background after each step; 'auto' is the model's own need"
     )
@@ -75,7 +95,11 @@ class KVLockConfig:
             whole = isinstance(steps, int) and 0 <= steps <= self.num_inference_steps
             expected = "a count from 0 to num_inference_steps, or a fraction 0.0 to 1.0"
             _require(whole or (isinstance(steps, float) and 0 <= steps <= 1), self, name, expected)
-        _require(self.window >= 2, self, "window", "at least 2")
+        whole = isinstance(self.window, int) and self.window >= 2
+        _require(whole or 0 < self.window < 1, self, "window", "a count of at least 2, or a fraction below 1")
+        sound = all(len(pair) == 2 and 0 <= pair[0] <= 1 and pair[1] > 0 for pair in self.usual)
+        _require(sound, self, "usual", "pairs of a noise level from 0 to 1 and a variance above 0")
+        _require(self.lock_width >= 0, self, "lock_width", "0 or more")
         _require(self.threshold > 0, self, "threshold", "above 0")
         _require(0 <= self.guidance_floor <= self.guidance_boost, self, "guidance_floor", "from 0 to guidance_boost")
         _require(self.guidance_minimum >= 0, self, "guidance_minimum", "0 or more")
@@ -93,6 +117,11 @@ class KVLockConfig:
         """The step that sampling starts at; above 0 where `strength` is below 1."""
         return self.num_inference_steps - max(1, round(self.strength * self.num_inference_steps))
 
+    @property
+    def window_steps(self) -> int:
+        """W as a count; two predictions at least."""
+        return max(2, self.count(self.window))
+
     def count(self, steps: int | float) -> int:
         """A count of steps that is given as one, or as a fraction of N; a fraction above 0 is at least one step."""
         return steps if isinstance(steps, int) else max(round(steps * self.num_inference_steps), int(steps > 0))
@@ -103,7 +132,9 @@ _CHOICES = {
     "detection": ("local", "global"),
     "background_anchor": ("auto", "none", "latents"),
     "rows": ("batched", "sequential"),
+    "signal": ("guided", "conditional"),
     "guidance": ("cfg", "apg"),
+    "guidance_response": ("raise", "lower"),
     "source_path": ("noised", "inverted"),
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kvlock.core.calibrated import nearby_variance, usual_variance
 from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import guide, optimal_scale, project
@@ -53,23 +54,24 @@ def edit_clips(
     records: list[list[StepRecord]] = []
     with attached(rows.tap, rows.sites):
         for step in range(config.first_step, config.num_inference_steps):
-            variance = windowed_variance(predictions, region)
-            control = control_at(config, step, variance, like=clips.source[:, 0, 0, 0, 0])
+            variance, nearby = _watched(predictions, region, sampler.sigmas[step], backbone.patch_size, config)
+            control = control_at(config, step, variance, clips.source[:, 0, 0, 0, 0], nearby)
             if may_lock(config, step):
                 velocities = rows.locked(latents, source_at(step), sampler.timestep(step), control.fusion_ratio)
             else:
                 velocities = rows.free(latents, sampler.timestep(step))
             guided = _guided(velocities, latents, control, config, sampler, step, momentum)
             momentum = guided.momentum
-            predictions = (*predictions, sampler.denoised(latents, guided.velocity, step))[-config.window :]
+            watched = guided.velocity if config.signal == "guided" else velocities[0]
+            predictions = (*predictions, sampler.denoised(latents, watched, step))[-config.window_steps :]
             if observe:
                 branches = tuple(sampler.denoised(latents, v, step) for v in velocities)
-                observe(StepTensors(step, predictions[-1], branches))
+                observe(StepTensors(step, sampler.denoised(latents, guided.velocity, step), branches))
             latents = sampler.step(latents, guided.velocity, step)
             if anchored:
                 latents = torch.where(clips.foreground[:, None], latents, source_at(step + 1))
             check_finite(latents, step)
-            records.append(_records(step, sampler.sigmas[step], variance, control, guided.scale))
+            records.append(_records(step, sampler.sigmas[step], variance, control, guided.scale, rows.tap.background))
             if on_step:
                 on_step(records[-1])
     videos = backbone.decode_video(latents)
@@ -104,6 +106,22 @@ def _start(clips: Clips, source_at: Callable[[int], Tensor], config: KVLockConfi
     if config.latents_shift:
         latents = shift_latents(latents, clips.noise, clips.foreground, config.latents_shift)
     return latents
+
+
+def _watched(
+    predictions: tuple[Tensor, ...],
+    region: Tensor,
+    sigma: float,
+    patch_size: tuple[int, int, int],
+    config: KVLockConfig,
+) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
+    """The variance [B] and, where tokens have their own alpha, that around each; in multiples of what is usual."""
+    variance = windowed_variance(predictions, region)
+    nearby = nearby_variance(predictions, region, config.lock_width, patch_size) if config.lock_width else None
+    if not config.usual or variance is None:
+        return variance, nearby
+    usual = usual_variance(config.usual, sigma)
+    return variance / usual, nearby and (nearby[0] / usual, nearby[1])
 
 
 @dataclass(frozen=True)
@@ -149,13 +167,16 @@ def check_finite(latents: Tensor, step: int) -> None:
 
 
 def _records(
-    step: int, sigma: float, variance: Tensor | None, control: Control, scale: Tensor | None
+    step: int, sigma: float, variance: Tensor | None, control: Control, scale: Tensor | None, background: Tensor
 ) -> list[StepRecord]:
     """One record a clip."""
     count = len(control.fusion_ratio)
     variances = [None] * count if variance is None else variance.tolist()
     scales = [None] * count if scale is None else scale.tolist()
-    ratios, guidances = control.fusion_ratio.tolist(), control.guidance_scale.tolist()
+    ratio = control.fusion_ratio
+    if ratio.ndim == 2:
+        ratio = (ratio * background).sum(dim=1) / background.sum(dim=1).clamp(min=1)
+    ratios, guidances = ratio.tolist(), control.guidance_scale.tolist()
     return [
         StepRecord(step, float(sigma), v, alpha, omega, s)
         for v, alpha, omega, s in zip(variances, ratios, guidances, scales)

@@ -5,8 +5,8 @@ from torch import Tensor
 
 
 def fusion_weight(fusion_ratio: Tensor, background: Tensor, foreground_ratio: float = 0.0) -> Tensor:
-    """alpha [B] on background tokens bool [B, L], `foreground_ratio` (0 in KV-Lock) on the others: [B, L, 1]."""
-    weight = fusion_ratio[:, None] * background
+    """alpha, [B] or [B, L], on background tokens bool [B, L], `foreground_ratio` on others (KV-Lock: 0): [B, L, 1]."""
+    weight = fusion_ratio.view(len(background), -1) * background
     if foreground_ratio:
         weight = weight + foreground_ratio * ~background
     return weight[..., None]

@@ -40,7 +40,7 @@ class Rows:
         return self._forward([source], [self.source_prompt], timestep)[0]
 
     def locked(self, latents: Tensor, source: Tensor, timestep: Tensor, fusion_ratio: Tensor) -> list[Tensor]:
-        """A prediction per prompt, the keys and values of `source` fused in with `fusion_ratio` [B]."""
+        """A prediction per prompt, the keys and values of `source` fused in with `fusion_ratio` [B] or [B, L]."""
         if self.batched:
             with self._checked(self.tap.handing_over(fusion_ratio)):
                 rows = [source] + [latents] * len(self.prompts)

@@ -10,13 +10,20 @@ from kvlock.core.types import Control
 FADED = 0.05  # AdaEdit injects nothing at or below this weight
 
 
-def control_at(config: KVLockConfig, step: int, variance: Tensor | None, like: Tensor) -> Control:
+def control_at(
+    config: KVLockConfig,
+    step: int,
+    variance: Tensor | None,
+    like: Tensor,
+    nearby: tuple[Tensor, Tensor] | None = None,
+) -> Control:
     """What to do at `step`, from the variance [B] of the steps before it.
 
     alpha = clamp(variance / tau, 0, 1), omega = omega_0 * clamp(variance / tau, floor, boost) in the last kappa steps;
     before them, and while there is no variance yet, alpha = 0 and omega = omega_0. A constant or fading
     `fusion_ratio` needs no variance; with omega_0 = 1 guidance is off and stays off. `like` is any tensor [B] of the
-    run's device and dtype.
+    run's device and dtype. `nearby`, variance and nearness [B, L], gives each token its own alpha,
+    clamp(variance / tau, 0, 1) * nearness.
     """
     fusion_ratio = like.new_zeros(like.shape)
     guidance_scale = like.new_full(like.shape, config.guidance_scale)
@@ -25,10 +32,14 @@ def control_at(config: KVLockConfig, step: int, variance: Tensor | None, like: T
     if config.fusion_ratio == "variance":
         if variance is not None and may_lock(config, step):
             fusion_ratio = (variance / config.threshold).clamp(0, 1)
+            if nearby is not None:
+                fusion_ratio = (nearby[0] / config.threshold).clamp(0, 1) * nearby[1]
     else:
         fusion_ratio = like.new_full(like.shape, constant_ratio(config, step))
     if config.adaptive_guidance and config.guidance_scale > 1 and variance is not None:
-        ratio = (variance / config.threshold).clamp(config.guidance_floor, config.guidance_boost)
+        risk = variance / config.threshold
+        ratio = risk if config.guidance_response == "raise" else 1 / risk
+        ratio = ratio.clamp(config.guidance_floor, config.guidance_boost)
         guidance_scale = (config.guidance_scale * ratio).clamp(min=config.guidance_minimum)
     return Control(fusion_ratio, guidance_scale)
 

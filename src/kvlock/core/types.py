@@ -23,7 +23,7 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class Control:
-    """What a schedule decides for one step, per clip: both [B]."""
+    """What a schedule decides for one step, per clip: both [B], or alpha [B, L] for every token."""
 
     fusion_ratio: Tensor
     guidance_scale: Tensor
@@ -31,7 +31,11 @@ class Control:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did to one clip; `variance` and `unconditional_scale` are None where there was none."""
+    """What one step did to one clip; `variance` and `unconditional_scale` are None where there was none.
+
+    `variance` is in multiples of what is usual where the config says what that is; `fusion_ratio` is the mean over the
+    background where tokens have their own.
+    """
 
     step: int
     sigma: float

@@ -15,7 +15,12 @@ def windowed_variance(predictions: tuple[Tensor, ...], region: Tensor) -> Tensor
     """
     if len(predictions) < 2:
         return None
-    variance = torch.stack(predictions).float().var(dim=0, unbiased=True)
+    variance = elementwise_variance(predictions)
     inside = region[:, None].to(variance.dtype)
     channels = variance.shape[1]
     return (variance * inside).sum(dim=(1, 2, 3, 4)) / (inside.sum(dim=(1, 2, 3, 4)) * channels)
+
+
+def elementwise_variance(predictions: tuple[Tensor, ...]) -> Tensor:
+    """Unbiased variance over two predictions or more, [B, C, F, H, W]."""
+    return torch.stack(predictions).float().var(dim=0, unbiased=True)

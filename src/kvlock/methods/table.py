@@ -43,6 +43,17 @@ MethodConfig = KVLockConfig | FlowEditConfig
 
 _FREE: dict[str, Any] = dict(fusion_ratio=0.0, adaptive_guidance=False, unconditional_scale=False)
 _UNTIED: dict[str, Any] = dict(_FREE, background_anchor="none")
+_CALIBRATED: dict[str, Any] = dict(
+    unconditional_scale=False,
+    guidance="apg",
+    guidance_response="lower",
+    guidance_floor=1 / 3,
+    guidance_boost=1.0,
+    signal="conditional",
+    window=1 / 6,
+    threshold=1.0,
+    lock_steps=1.0,
+)
 _ADAEDIT: dict[str, Any] = dict(
     adaptive_guidance=False, unconditional_scale=False, lock_steps=1.0, inject_steps=4 / 15
 )
@@ -64,6 +75,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "progressive-linear": dict(_ADAEDIT, fusion_ratio="linear"),
     "cfg-zero-star": dict(_UNTIED, unconditional_scale=True, zero_init_steps=0.04),
     "apg": dict(_UNTIED, guidance="apg"),
+    "apg-blend": dict(_FREE, background_anchor="latents", guidance="apg"),
+    "calibrated": dict(_CALIBRATED),
+    "calibrated-spatial": dict(_CALIBRATED, lock_width=1.5),
+    "calibrated-omega": dict(_CALIBRATED, fusion_ratio=0.0),
     "proedit": dict(
         _UNTIED,
         fusion_ratio=1.0,
@@ -79,7 +94,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "latent-blend": dict(_FREE, background_anchor="latents"),
     "vace": _UNTIED,
 }
-"""What each method sets of its config's fields; `vace` is plain sampling and needs a VACE model (`check_model`)."""
+"""What each method sets of its config's fields; `vace` is plain sampling and needs a VACE model (`check_model`).
+
+The calibrated ones also need what is usual for the model (`kvlock calibrate`).
+"""
+
+CALIBRATED = ("calibrated", "calibrated-spatial", "calibrated-omega")
 
 _OTHER_CONFIGS = {"flowedit": FlowEditConfig, "flowedit-masked": FlowEditConfig}
 
@@ -94,14 +114,17 @@ def config_class(method: str) -> type[MethodConfig]:
 def method_config(method: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> MethodConfig:
     """The config of `method` on a model with `defaults`; `overrides` win over both.
 
-    Raises ValueError for an unknown method or field, or a value out of its range.
+    Of the defaults, `usual` is for the calibrated methods alone.
+    Raises ValueError for an unknown method or field, a value out of its range, or a calibrated method without `usual`.
     """
     config = config_class(method)
     known = {f.name for f in fields(config)}
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(f"{method} has no config field {unknown[0]!r}; expected one of {', '.join(sorted(known))}")
-    own = {name: value for name, value in defaults.items() if name in known}
+    own = {n: value for n, value in defaults.items() if n in known and (n != "usual" or method in CALIBRATED)}
+    if method in CALIBRATED and not (overrides.get("usual") or own.get("usual")):
+        raise ValueError(f"{method} needs to know what is usual for the model; type kvlock calibrate MODEL first")
     return config(**{**own, **METHODS[method], **overrides})
 
 

@@ -1,0 +1,50 @@
+"""What a model's variance usually is at each noise level: measured once by `kvlock calibrate`, kept beside it."""
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from kvlock.backbones.known_models import SHAPES_FOLDER, known_model
+
+FILE = "kvlock-calibration.json"
+Usual = tuple[tuple[float, float], ...]
+
+
+def calibration_path(model: str) -> Path:
+    """In the model's own folder, or for a hub id in the user's cache (`XDG_CACHE_HOME`, or `~/.cache`)."""
+    known = known_model(model)
+    if known and known.packaged:
+        return Path(str(files("kvlock"))) / SHAPES_FOLDER / known.source / FILE
+    if Path(model).is_dir():
+        return Path(model) / FILE
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvlock"
+    return cache / (known.source if known else model).replace("/", "--") / FILE
+
+
+def read_usual(model: str) -> Usual:
+    """(noise level, variance) pairs; empty where there is no calibration. Raises ValueError for a broken one."""
+    path = calibration_path(model)
+    if not path.exists():
+        return ()
+    try:
+        return tuple((float(sigma), float(variance)) for sigma, variance in json.loads(path.read_text())["usual"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no calibration; make it again with kvlock calibrate {model}") from error
+
+
+def model_defaults(model: str) -> dict[str, Any]:
+    """The fields of KVLockConfig that are the model's own."""
+    known, usual = known_model(model), read_usual(model)
+    return {**(known.defaults if known else {}), **({"usual": usual} if usual else {})}
+
+
+def write_calibration(model: str, record: dict[str, Any]) -> Path:
+    """Whole or not at all; replaces an earlier one."""
+    path = calibration_path(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished.write_text(json.dumps(record, indent=1))
+    unfinished.replace(path)
+    return path

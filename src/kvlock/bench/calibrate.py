@@ -1,0 +1,62 @@
+"""`kvlock calibrate`: what the variance of ordinary edits is at each noise level, once per model."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from kvlock.backbones.calibration import write_calibration
+from kvlock.backbones.loading import load_backbone, weights_digest
+from kvlock.bench.modes import nearest_mode, wanted_mode
+from kvlock.bench.runner import Subject, batches_of, edit_subjects, load_subject
+from kvlock.bench.suite import Suite
+from kvlock.core.types import EditResult
+from kvlock.editing import default_config
+from kvlock.methods.table import CALIBRATED, METHODS
+from kvlock.shapes.scene import random_edit
+from kvlock.versions import versions
+
+FEWEST = 5
+
+
+def calibrate(model: str, suite: Suite, steps: int, device: str = "auto", dtype: str = "auto") -> tuple[Path, int]:
+    """Edit every clip by plain sampling, and store the median over good edits of the variance at each step.
+
+    The variance is the one that the calibrated methods take: of the conditional prediction, over their window. Where
+    the truth is known, good edits are those with the wanted mode; otherwise all. Returns where it was stored, and of
+    how many edits. Raises ValueError for fewer than 5 of them, or fewer steps than give a variance.
+    """
+    watched = {name: METHODS[CALIBRATED[0]][name] for name in ("signal", "window")}
+    config = default_config(model, "plain", num_inference_steps=steps, **watched)
+    if steps < 3 or len(suite.items) < FEWEST:
+        raise ValueError(f"calibration takes 3 steps or more and {FEWEST} clips or more")
+    backbone = load_backbone(model, device, dtype)
+    traces = []
+    for batch in track(batches_of(suite.items), "calibrate", console=Console(stderr=True)):
+        subjects = [load_subject(suite, item, 0) for item in batch]
+        results = edit_subjects(backbone, model, config, subjects)
+        traces += [r.trace for s, r in zip(subjects, results) if _is_good(s, r)]
+    if len(traces) < FEWEST:
+        raise ValueError(f"only {len(traces)} of {len(suite.items)} edits are right; expected {FEWEST} or more")
+    usual = [
+        (records[0].sigma, float(np.median([r.variance for r in records])))
+        for records in zip(*traces)
+        if records[0].variance is not None
+    ]
+    record = {
+        "model": model,
+        "weights": weights_digest(model),
+        "suite": suite.name,
+        "clips": len(traces),
+        "num_inference_steps": steps,
+        "guidance_scale": config.guidance_scale,
+        "usual": usual,
+        "versions": versions(),
+    }
+    return write_calibration(model, record | watched), len(traces)
+
+
+def _is_good(subject: Subject, result: EditResult) -> bool:
+    scene = subject.item.scene
+    return scene is None or nearest_mode(result.video.numpy(), scene).mode == wanted_mode(random_edit(scene))
