@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.progress import track
 
 from kvlock.backbones.loading import load_backbone, weights_digest
 from kvlock.bench.detector_report import FEEDBACK, write_report
+from kvlock.bench.jobs import chosen_fields
 from kvlock.bench.modes import NOTHING, nearest_mode, wanted_mode
 from kvlock.bench.scenes import SEED_STRIDE, scene_clips, scene_request
 from kvlock.bench.signals import History, across_seeds, signals
@@ -45,7 +45,7 @@ def run_detector(
         "model": model,
         "weights": weights_digest(model),
         "variants": variants,
-        "configs": {m: asdict(c) for m, c in configs.items()},
+        "configs": {m: chosen_fields(c) for m, c in configs.items()},
     }
     _same_run(out, record | {"versions": versions(), "device": str(backbone.device)})
     groups = [scenes[i : i + SCENES_TOGETHER] for i in range(0, len(scenes), SCENES_TOGETHER)]

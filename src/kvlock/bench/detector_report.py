@@ -142,7 +142,8 @@ def _within_table(edits: Edits, told: tuple[int, ...]) -> str:
     lines += [f"| signal | {' | '.join(heads)} |", "|---" * (len(told) + 1) + "|"]
     for name in edits[0]["signals"]:
         columns = [np.array([e["signals"][name][s] for e in edits], dtype=float) for s in told]
-        cells = ["{:.2f}, {:+.2f}".format(*within_scenes(c, wrong, error, scenes)) for c in columns]
+        found = [within_scenes(c, wrong, error, scenes) for c in columns]
+        cells = ["-" if np.isnan(r) else f"{area:.2f}, {r:+.2f}" for area, r in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

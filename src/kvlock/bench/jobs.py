@@ -45,12 +45,16 @@ class Job:
     @property
     def id(self) -> str:
         """Stable and readable: the same arguments give the same name, whatever options are added later."""
-        usual = {f.name: f.default for f in fields(self.config)} if self.config else {}
-        chosen = {k: v for k, v in (asdict(self.config) if self.config else {}).items() if v != usual[k]}
-        settings = json.dumps(chosen, sort_keys=True)
+        settings = json.dumps(chosen_fields(self.config) if self.config else {}, sort_keys=True)
         digest = hashlib.sha256(f"{self.model}\n{self.inputs}\n{settings}".encode()).hexdigest()[:8]
         model = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.model)[-40:]
         return f"{self.item}.{model}.{self.method}.s{self.seed}.{digest}"
+
+
+def chosen_fields(config: MethodConfig) -> dict[str, Any]:
+    """What differs from the defaults, so that an option that is added later does not make it another config."""
+    usual = {f.name: f.default for f in fields(config)}
+    return {name: value for name, value in asdict(config).items() if value != usual[name]}
 
 
 class Workplace:
