@@ -21,14 +21,15 @@ FEWEST = 5
 
 
 def calibrate(model: str, suite: Suite, steps: int, device: str = "auto", dtype: str = "auto") -> tuple[Path, int]:
-    """Edit every clip by plain sampling, and store the median over good edits of the variance at each step.
+    """Edit every clip by plain sampling (anchored where the model needs it) and store, for each step, the median over
+    good edits of the variance there.
 
     The variance is the one that the calibrated methods take: of the conditional prediction, over their window. Where
     the truth is known, good edits are those with the wanted mode; otherwise all. Returns where it was stored, and of
     how many edits. Raises ValueError for fewer than 5 of them, or fewer steps than give a variance.
     """
     watched = {name: METHODS[CALIBRATED[0]][name] for name in ("signal", "window")}
-    config = default_config(model, "plain", num_inference_steps=steps, **watched)
+    config = default_config(model, "plain", num_inference_steps=steps, background_anchor="auto", **watched)
     if steps < 3 or len(suite.items) < FEWEST:
         raise ValueError(f"calibration takes 3 steps or more and {FEWEST} clips or more")
     backbone = load_backbone(model, device, dtype)

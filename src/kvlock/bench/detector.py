@@ -28,17 +28,17 @@ SCENES_TOGETHER = 2
 
 
 def run_detector(
-    out: Path, model: str, scenes: range, variants: int, steps: int, guidance_scale: float | None, device: str = "auto"
+    out: Path, model: str, scenes: range, variants: int, overrides: dict[str, Any], device: str = "auto"
 ) -> str:
     """Edit every scene in several variants by plain sampling, watch every signal, and say what it tells.
+
+    `overrides` are fields of every config, plain sampling's and the watched schedules'.
 
     Batches that are there are kept, so that a stopped run goes on. Returns the table; writes it beside the plots,
     `detector.csv` and `detector.json`. Raises ValueError for fewer than two variants or no scenes.
     """
-    if variants < 2 or steps < 2 or not len(scenes):
+    if variants < 2 or overrides.get("num_inference_steps", 2) < 2 or not len(scenes):
         raise ValueError("expected 1 scene or more, 2 variants or more, and 2 steps or more")
-    overrides: dict[str, Any] = dict(num_inference_steps=steps)
-    overrides |= {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     configs: dict[str, Any] = {m: default_config(model, m, **overrides) for m in ("plain", *FEEDBACK)}
     backbone = load_backbone(model, device)
     record = {

@@ -185,6 +185,8 @@ class BenchDetector:
     """Denoising steps."""
     guidance_scale: float | None = None
     """omega_0; the model's own where it is not given."""
+    threshold: float | None = None
+    """tau of the schedules that are watched; the model's own where it is not given."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -192,12 +194,10 @@ class BenchDetector:
         """Run what is not there yet, and print the table."""
         from kvlock.bench.detector import run_detector
 
+        given = dict(num_inference_steps=self.steps, guidance_scale=self.guidance_scale, threshold=self.threshold)
+        overrides = {name: value for name, value in given.items() if value is not None}
         scenes = range(self.seed, self.seed + self.num)
-        print(
-            run_detector(
-                Path(self.out), self.model, scenes, self.variants, self.steps, self.guidance_scale, self.device
-            )
-        )
+        print(run_detector(Path(self.out), self.model, scenes, self.variants, overrides, self.device))
         print(f"written: {self.out}/detector.md, detector.csv, signals.png, roc.png, feedback.png")
 
 

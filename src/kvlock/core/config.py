@@ -55,7 +55,7 @@ class KVLockConfig:
     )
     guidance_minimum: float = _option(0.0, "omega is never below this, whatever the lower clamp gives")
     guidance: Literal["cfg", "apg"] = _option(
-        "cfg", "how the two predictions are combined: classifier-free guidance, or adaptive projected guidance"
+        "cfg", "how predictions are combined in the lock steps: classifier-free, or adaptive projected guidance"
     )
     zero_init_steps: int | float = _option(
         0, "CFG-Zero*: the first steps, as a count or a fraction, whose velocity is set to zero"

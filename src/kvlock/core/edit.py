@@ -148,7 +148,7 @@ def _guided(
         return _Guided(velocities[0])
     conditional, unconditional = velocities
     omega = control.guidance_scale
-    if config.guidance == "apg":
+    if config.guidance == "apg" and step >= config.first_lock_step:
         cond, uncond = (sampler.denoised(latents, v, step) for v in velocities)
         denoised, momentum = project(cond, uncond, omega, momentum)
         return _Guided((latents - denoised) / sampler.sigmas[step], momentum=momentum)

@@ -43,16 +43,15 @@ MethodConfig = KVLockConfig | FlowEditConfig
 
 _FREE: dict[str, Any] = dict(fusion_ratio=0.0, adaptive_guidance=False, unconditional_scale=False)
 _UNTIED: dict[str, Any] = dict(_FREE, background_anchor="none")
+_LATE: dict[str, Any] = dict(lock_steps=0.7, guidance="apg", unconditional_scale=False)
 _CALIBRATED: dict[str, Any] = dict(
-    unconditional_scale=False,
-    guidance="apg",
-    guidance_response="lower",
-    guidance_floor=1 / 3,
-    guidance_boost=1.0,
+    _LATE,
     signal="conditional",
     window=1 / 6,
     threshold=1.0,
-    lock_steps=1.0,
+    guidance_response="lower",
+    guidance_floor=1 / 3,
+    guidance_boost=1.0,
 )
 _ADAEDIT: dict[str, Any] = dict(
     adaptive_guidance=False, unconditional_scale=False, lock_steps=1.0, inject_steps=4 / 15
@@ -74,11 +73,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "progressive-cosine": dict(_ADAEDIT, fusion_ratio="cosine"),
     "progressive-linear": dict(_ADAEDIT, fusion_ratio="linear"),
     "cfg-zero-star": dict(_UNTIED, unconditional_scale=True, zero_init_steps=0.04),
-    "apg": dict(_UNTIED, guidance="apg"),
-    "apg-blend": dict(_FREE, background_anchor="latents", guidance="apg"),
-    "calibrated": dict(_CALIBRATED),
+    "apg": dict(_UNTIED, guidance="apg", lock_steps=1.0),
+    "apg-blend": dict(_FREE, background_anchor="latents", guidance="apg", lock_steps=1.0),
+    "calibrated": _CALIBRATED,
     "calibrated-spatial": dict(_CALIBRATED, lock_width=1.5),
     "calibrated-omega": dict(_CALIBRATED, fusion_ratio=0.0),
+    "constant": dict(_LATE, fusion_ratio=1.0, adaptive_guidance=False),
     "proedit": dict(
         _UNTIED,
         fusion_ratio=1.0,
