@@ -17,9 +17,10 @@ import tiny
 from kvlock.bench.jobs import STALE_AFTER, Job, Workplace
 from kvlock.bench.runner import BATCH, CEILING, load_subject, plan_jobs
 from kvlock.bench.scenes import SEED_STRIDE, scene_clips, scene_request, write_scene
-from kvlock.bench.scores import METRICS, Reference, score
+from kvlock.bench.scores import BY_NETWORKS, METRICS, Reference, score
 from kvlock.bench.suite import HELD_OUT, VALIDATION, Item, read_suite, shapes_suite, write_suite
 from kvlock.bench.table import Row, csv_lines, markdown, paired_difference, read_rows, time_ratio
+from kvlock.bench.tradeoff import plot_tradeoff
 from kvlock.cli import main
 from kvlock.cli.bench import seed_range
 from kvlock.core.config import KVLockConfig
@@ -86,13 +87,16 @@ def test_table_and_report_of_a_run(finished, capsys):
     assert list(lines[0])[:9] == ["suite", "model", "method", "n", "metric", "mean", "diff_plain", "low", "high"]
     names = {line["method"] for line in lines}
     assert names == {m + c for m in (CEILING, "plain", "kv-lock") for c in ("", COMPOSITE)}
-    assert {line["metric"] for line in lines} == {m.name for m in METRICS}
+    assert {line["metric"] for line in lines} == {m.name for m in METRICS} - {m.name for m in BY_NETWORKS}
     [line] = [x for x in lines if x["method"] == "kv-lock" and x["metric"] == "psnr_background"]
     assert float(line["diff_plain"]) and line["low"] == "" and float(line["time_plain"]) > 0
     page = (out / "report.html").read_text()
     assert page.count("<section>") == 1 and page.count("<video") == 3 + 2 * 3 and "<polyline" in page
     for source in page.split('src="')[1:]:
         assert (out / source.split('"')[0]).is_file()
+    with Image.open(out / "tradeoff.png") as picture:
+        assert picture.width > 500
+    assert not plot_tradeoff([_row("m", "plain", 1.0)], out / "nothing.png") and not (out / "nothing.png").exists()
 
 
 def test_two_configs_of_one_method_are_not_averaged(finished, model, tmp_path, capsys):

@@ -33,6 +33,17 @@ class Metric:
         return self.label + {1: " ↑", -1: " ↓", 0: ""}[self.better]
 
 
+BY_NETWORKS = (
+    Metric("lpips_background", "LPIPS background", -1, 4),
+    Metric("clip_text", "CLIP text", 1),
+    Metric("clip_text_region", "CLIP text, region", 1),
+    Metric("subject_consistency", "subject consistency", 1, 4),
+    Metric("background_consistency", "background consistency", 1, 4),
+    Metric("motion_smoothness", "motion smoothness", 1, 4),
+    Metric("aesthetic_quality", "aesthetic quality", 1, 4),
+    Metric("imaging_quality", "imaging quality", 1, 4),
+    Metric("vbench_mean", "VBench, mean of five", 1, 4),
+)
 METRICS = (
     Metric("psnr_background", "PSNR background, dB", 1),
     Metric("ssim_background", "SSIM background", 1, 4),
@@ -50,15 +61,7 @@ METRICS = (
     Metric("mode_distance", "distance to nearest mode", -1, 1),
     Metric("mode_consistency", "mode consistency", 1, 3),
     Metric("hallucinated", "hallucinated", -1, 3),
-    Metric("lpips_background", "LPIPS background", -1, 4),
-    Metric("clip_text", "CLIP text", 1),
-    Metric("clip_text_region", "CLIP text, region", 1),
-    Metric("subject_consistency", "subject consistency", 1, 4),
-    Metric("background_consistency", "background consistency", 1, 4),
-    Metric("motion_smoothness", "motion smoothness", 1, 4),
-    Metric("aesthetic_quality", "aesthetic quality", 1, 4),
-    Metric("imaging_quality", "imaging quality", 1, 4),
-    Metric("vbench_mean", "VBench, mean of five", 1, 4),
+    *BY_NETWORKS,
 )
 
 IMAGING = "imaging_quality"

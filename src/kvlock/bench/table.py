@@ -150,7 +150,7 @@ def csv_lines(rows: list[Row], suite: str) -> str:
         for metric in METRICS:
             values = row.values.get(metric.name)
             if values:
-                cells = [suite, row.model, row.method, len(values), metric.name, _number(float(_mean(values)))]
+                cells = [suite, row.model, row.method, len(values), metric.name, _number(float(mean_of(values)))]
                 for reference in (plain, vace):
                     cells += _difference_cells(values, reference, metric)
                 writer.writerow([*cells, _number(ratio)])
@@ -199,8 +199,8 @@ def time_ratio(row: Row, plain: Row | None) -> float:
     return float(np.median([row.seconds[key] / plain.seconds[key] for key in sorted(shared)]))
 
 
-def _mean(values: Values) -> float:
-    """Over clips, each the mean of its seeds."""
+def mean_of(values: Values) -> float:
+    """The mean over clips, each the mean of its seeds."""
     by_item: dict[str, list[float]] = {}
     for (item, _), value in values.items():
         by_item.setdefault(item, []).append(value)
@@ -209,7 +209,7 @@ def _mean(values: Values) -> float:
 
 def _cell(row: Row, metric: Metric) -> str:
     values = row.values.get(metric.name)
-    return f"{_mean(values):.{metric.digits}f}" if values else ""
+    return f"{mean_of(values):.{metric.digits}f}" if values else ""
 
 
 def _ratio(row: Row, plain: Row | None) -> str:

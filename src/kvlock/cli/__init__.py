@@ -38,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        print("kvlock: out of memory; try --offload, a smaller --size, or fewer frames", file=sys.stderr)
+        print(
+            "kvlock: out of memory; try a shorter clip or a smaller model (kvlock edit also has --offload and --size)",
+            file=sys.stderr,
+        )
         return 4
     return 0
 

@@ -131,11 +131,14 @@ class BenchTable:
     def run(self) -> None:
         """Write and print."""
         from kvlock.bench.report import write_report
-        from kvlock.bench.table import write_tables
+        from kvlock.bench.table import read_rows, write_tables
+        from kvlock.bench.tradeoff import plot_tradeoff
 
         text = write_tables(Path(self.out))
         print(text)
         written = [f"{self.out}/table.md", f"{self.out}/table.csv"]
+        if plot_tradeoff(read_rows(Path(self.out)), Path(self.out) / "tradeoff.png"):
+            written.append(f"{self.out}/tradeoff.png")
         if self.report_clips:
             written.append(str(write_report(Path(self.out), self.report_clips, text)))
         print(f"written: {', '.join(written)}")
