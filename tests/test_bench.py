@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import re
+import shutil
 import time
 from dataclasses import replace
 
@@ -105,6 +106,17 @@ def test_two_configs_of_one_method_are_not_averaged(finished, model, tmp_path, c
         assert main(["bench", "run", *words, "--model", model, "--out", str(tmp_path)]) == 0
     assert main(["bench", "table", str(tmp_path)]) == 2
     assert "kv-lock on" in (said := capsys.readouterr().err) and "two configs" in said
+
+
+def test_results_from_before_an_option_was_added_are_of_the_same_config(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "old")
+    before = [(r.method, r.values) for r in read_rows(tmp_path / "old")]
+    path = next((tmp_path / "old" / "results").glob("*.kv-lock.*/result.json"))
+    result = json.loads(path.read_text())
+    for name in ("usual", "signal"):
+        del result["job"]["config"][name]
+    path.write_text(json.dumps(result))
+    assert [(r.method, r.values) for r in read_rows(tmp_path / "old")] == before
 
 
 def test_a_comparison_is_of_equal_steps(model, tmp_path, capsys):

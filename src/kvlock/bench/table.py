@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kvlock.bench.jobs import Workplace
+from kvlock.bench.jobs import Workplace, chosen_fields
 from kvlock.bench.runner import CEILING
 from kvlock.bench.scores import DIMENSIONS, METRICS, Metric
-from kvlock.methods.table import COMPOSITE, METHODS
+from kvlock.methods.table import COMPOSITE, METHODS, config_class
 
 DRAWS = 10_000
 FEWEST = 5
@@ -72,7 +72,8 @@ def read_rows(out: Path) -> list[Row]:
     alike: dict[tuple[str, str], Any] = {}
     for result in results:
         job = result["job"]
-        if seen.setdefault((job["model"], job["method"]), job["config"]) != job["config"]:
+        chosen = chosen_fields(config_class(job["method"])(**job["config"])) if job["config"] else {}
+        if seen.setdefault((job["model"], job["method"]), chosen) != chosen:
             raise ValueError(
                 f"{out} holds {job['method']} on {job['model']} with two configs; a table needs one: use two folders"
             )

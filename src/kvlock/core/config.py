@@ -82,6 +82,7 @@ class KVLockConfig:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "usual", tuple(map(tuple, self.usual)))  # as JSON has it, it is made of lists
         _require(self.num_inference_steps >= 1, self, "num_inference_steps", "at least 1")
         _require(self.guidance_scale >= 1, self, "guidance_scale", "1 (off) or more")
         if self.fusion_ratio not in SCHEDULES:
