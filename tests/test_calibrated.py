@@ -11,10 +11,11 @@ import tiny
 from kvlock.backbones.calibration import calibration_path, read_usual
 from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
-from kvlock.core.calibrated import nearby_variance, usual_variance
+from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.core.config import KVLockConfig
 from kvlock.core.fusion import fusion_weight
 from kvlock.core.schedule import control_at
+from kvlock.core.variance import windowed_variance
 from kvlock.editing import default_config, edit_clips
 from kvlock.methods.table import CALIBRATED, method_config
 from test_edit import STEPS, backbone, make_request  # noqa: F401
@@ -31,6 +32,17 @@ def _randn(*shape, seed=0):
 def test_what_is_usual_between_the_measured_levels(sigma):
     assert usual_variance(USUAL, sigma) == pytest.approx(reference.usual_variance(USUAL, sigma))
     assert usual_variance(USUAL[::-1], sigma) == usual_variance(USUAL, sigma)
+
+
+@pytest.mark.parametrize("steps", [6, 20, 50])
+def test_a_steady_drift_is_the_same_at_any_number_of_steps(steps):
+    """Predictions that move with the noise level: their variance per that of the levels is the drift's square."""
+    sigmas, drift = torch.linspace(1, 0, steps + 1).double().pow(0.5), _randn(1, 3, 1, 4, 4)
+    window = slice(steps // 3, steps // 3 + max(2, steps // 6))
+    predictions = tuple(float(s) * drift for s in sigmas[window])
+    region = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    rate = windowed_variance(predictions, region) / path_variance(sigmas[window].tolist())
+    torch.testing.assert_close(rate, drift.square().mean()[None], rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("width", [0.6, 1.5])
@@ -102,16 +114,16 @@ def test_only_the_calibrated_methods_need_and_take_what_is_usual():
     for method in CALIBRATED:
         assert method_config(method, {"usual": USUAL}, {}).usual == USUAL
         assert method_config(method, {}, {"usual": USUAL}).usual == USUAL
-        with pytest.raises(ValueError, match="type kvlock calibrate MODEL"):
+        with pytest.raises(ValueError, match="type kvlock calibrate MODEL --suite"):
             method_config(method, {}, {})
-    assert method_config("kv-lock", {"usual": USUAL}, {}).usual == ()
+    assert default_config("shapes").usual == () and len(default_config("shapes", "calibrated").usual) == 28
 
 
 def test_calibrated_guidance_against_a_slow_loop(backbone):  # noqa: F811
-    """In the last 0.7 of the steps APG, its omega divided by the variance over what is usual; no K/V lock."""
+    """Anchored; in the last 0.7 of the steps APG, omega divided by the variance over what is usual; no K/V lock."""
     request = make_request()
     world = World(backbone, request)
-    sampler = backbone.sampler(STEPS, multistep=not backbone.needs_anchor)
+    sampler = world.sampler
     z, held, average = world.noise, [], None
     for step in range(STEPS):
         sigma, omega = sampler.sigmas[step], OMEGA
@@ -120,12 +132,13 @@ def test_calibrated_guidance_against_a_slow_loop(backbone):  # noqa: F811
         held.append(cond[0])
         denoised = uncond + omega * (cond - uncond)
         if step >= STEPS - 4:
-            omega *= min(max(reference.usual_variance(USUAL, sigma) / variance, 1 / 3), 1.0)
+            levels = torch.tensor(sampler.sigmas[step - 2 : step]).double()
+            usual = reference.usual_variance(USUAL, sigma) * float(((levels - levels.mean()) ** 2).sum())
+            omega *= min(max(usual / variance, 1 / 3), 1.0)
             denoised, average = reference.projected(cond, uncond, omega, average)
         z = sampler.step(z, (z - denoised) / sigma, step)
-        if backbone.needs_anchor:
-            outside = (1 - sampler.sigmas[step + 1]) * world.clean + sampler.sigmas[step + 1] * world.noise
-            z = torch.where(world.inside.bool(), z, outside)
+        outside = (1 - sampler.sigmas[step + 1]) * world.clean + sampler.sigmas[step + 1] * world.noise
+        z = torch.where(world.inside.bool(), z, outside)
     result = _latents(backbone, request, "calibrated-omega", usual=USUAL, guidance_scale=OMEGA)
     torch.testing.assert_close(result, z.float(), atol=2e-3, rtol=1e-3)
 
@@ -175,7 +188,9 @@ def test_calibrate_stores_the_median_at_each_level_beside_the_model(calibrated):
     traces = [json.loads(p.read_text()) for p in out.glob("results/*.plain.*/trace.json")]
     assert len(traces) == 5
     levels = list(zip(*traces))[2:]  # nothing varies before there are two predictions
-    expected = [(level[0]["sigma"], np.median([r["variance"] for r in level])) for level in levels]
+    sigmas = [r["sigma"] for r in traces[0]]
+    walked = [np.var(sigmas[step - 2 : step], ddof=1) for step in range(2, 6)]  # a sixth of 6 steps, but two at least
+    expected = [(x[0]["sigma"], np.median([r["variance"] for r in x]) / w) for x, w in zip(levels, walked)]
     assert np.allclose(record["usual"], expected, rtol=1e-5) and len(expected) == 4
     assert read_usual(model) == tuple(map(tuple, record["usual"]))
     assert default_config(model, "calibrated").usual == read_usual(model) and default_config(model).usual == ()

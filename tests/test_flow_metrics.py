@@ -50,4 +50,7 @@ def test_what_leaves_or_does_not_return_is_not_visible():
 def test_one_frame_or_a_tiny_one_cannot_be_measured():
     pan = _pan()
     assert np.isnan(warp_errors(pan[:1], pan[:1])).all()
-    assert np.isnan(warp_errors(pan[:, :8, :8], pan[:, :8, :8])).all()
+    for height, width in ((8, 8), (12, 48), (4, 40), (48, 15)):
+        small = pan[:, :height, :width]
+        assert np.isnan(warp_errors(small, small)).all()
+    assert not np.isnan(warp_errors(pan[:, :16], pan[:, :16])).any()

@@ -34,10 +34,10 @@ def read_usual(model: str) -> Usual:
         raise ValueError(f"{path} is no calibration; make it again with kvlock calibrate {model}") from error
 
 
-def model_defaults(model: str) -> dict[str, Any]:
-    """The fields of KVLockConfig that are the model's own."""
-    known, usual = known_model(model), read_usual(model)
-    return {**(known.defaults if known else {}), **({"usual": usual} if usual else {})}
+def model_defaults(model: str, calibrated: bool) -> dict[str, Any]:
+    """The fields of KVLockConfig that are the model's own; `usual` for methods that are calibrated."""
+    known = known_model(model)
+    return (known.defaults if known else {}) | ({"usual": read_usual(model)} if calibrated else {})
 
 
 def write_calibration(model: str, record: dict[str, Any]) -> Path:

@@ -124,7 +124,7 @@ def _same_run(out: Path, record: dict[str, Any]) -> None:
     if path.exists():
         before = json.loads(path.read_text())
         changed = [
-            k for k in ("model", "weights", "variants", "configs") if before[k] != json.loads(json.dumps(record[k]))
+            k for k in ("model", "weights", "variants", "configs") if json.dumps(before[k]) != json.dumps(record[k])
         ]
         if changed:
             raise ValueError(f"--out {out} holds a run with other {', '.join(changed)}; give another folder")

@@ -143,7 +143,7 @@ def _within_table(edits: Edits, told: tuple[int, ...]) -> str:
     for name in edits[0]["signals"]:
         columns = [np.array([e["signals"][name][s] for e in edits], dtype=float) for s in told]
         found = [within_scenes(c, wrong, error, scenes) for c in columns]
-        cells = ["-" if np.isnan(r) else f"{area:.2f}, {r:+.2f}" for area, r in found]
+        cells = ["-" if np.isnan(area) or np.isnan(r) else f"{area:.2f}, {r:+.2f}" for area, r in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

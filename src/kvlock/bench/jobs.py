@@ -52,9 +52,12 @@ class Job:
 
 
 def chosen_fields(config: MethodConfig) -> dict[str, Any]:
-    """What differs from the defaults, so that an option that is added later does not make it another config."""
-    usual = {f.name: f.default for f in fields(config)}
-    return {name: value for name, value in asdict(config).items() if value != usual[name]}
+    """What differs from the defaults, so that an option that is added later does not make it another config.
+
+    1 and 1.0 differ: one counts steps, the other is a share of them.
+    """
+    usual = {f.name: repr(f.default) for f in fields(config)}
+    return {name: value for name, value in asdict(config).items() if repr(value) != usual[name]}
 
 
 class Workplace:

@@ -68,11 +68,11 @@ def read_rows(out: Path) -> list[Row]:
     if not results:
         raise ValueError(f"{out} holds no results; run kvlock bench run first")
     rows: dict[tuple[str, str], Row] = {}
-    seen: dict[tuple[str, str], dict[str, Any]] = {}
+    seen: dict[tuple[str, str], str] = {}
     alike: dict[tuple[str, str], Any] = {}
     for result in results:
         job = result["job"]
-        chosen = chosen_fields(config_class(job["method"])(**job["config"])) if job["config"] else {}
+        chosen = repr(chosen_fields(config_class(job["method"])(**job["config"]))) if job["config"] else ""
         if seen.setdefault((job["model"], job["method"]), chosen) != chosen:
             raise ValueError(
                 f"{out} holds {job['method']} on {job['model']} with two configs; a table needs one: use two folders"
@@ -130,9 +130,9 @@ def paired_difference(values: Values, reference: Values, seed: int = 0) -> Diffe
     return Difference(float(means.mean()), float(low), float(high), len(means))
 
 
-def write_tables(out: Path) -> str:
+def write_tables(out: Path, rows: list[Row]) -> str:
     """Write `table.csv` and `table.md` under `out`; returns the Markdown."""
-    rows, suite = read_rows(out), json.loads((out / "suite.json").read_text())["name"]
+    suite = json.loads((out / "suite.json").read_text())["name"]
     text = markdown(rows, suite)
     (out / "table.csv").write_text(csv_lines(rows, suite))
     (out / "table.md").write_text(text, encoding="utf-8")

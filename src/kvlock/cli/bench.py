@@ -7,9 +7,10 @@ from typing import Annotated
 
 import tyro
 
+from kvlock.backbones.calibration import read_usual
 from kvlock.backbones.known_models import known_model
 from kvlock.cli.edit import ConfigOverrides
-from kvlock.methods.table import METHODS
+from kvlock.methods.table import CALIBRATED, METHODS
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class BenchRun:
     """Edit every clip of a suite by every method; stop and start it as you like, in as many processes as you like."""
 
     suite: Annotated[str, tyro.conf.Positional]
-    """shapes (64 held-out scenes), shapes-validation, or a .jsonl manifest."""
+    """shapes (64 held-out scenes), shapes-validation, shapes-calibration, or a .jsonl manifest."""
     out: str
     """Folder for the results."""
     methods: str = "all"
@@ -45,8 +46,13 @@ class BenchRun:
         if self.limit:
             suite = dataclasses.replace(suite, items=suite.items[: self.limit])
         known = known_model(self.model)
-        everything = [m for m in METHODS if m != "vace" or (known and known.family == "wan-vace")]
-        chosen = everything if self.methods == "all" else [m.strip() for m in self.methods.split(",") if m.strip()]
+        if self.methods == "all":
+            chosen = [m for m in METHODS if m != "vace" or (known and known.family == "wan-vace")]
+            if not read_usual(self.model):
+                chosen = [m for m in chosen if m not in CALIBRATED]
+                print(f"without {', '.join(CALIBRATED)}: {self.model} has no calibration, see kvlock calibrate --help")
+        else:
+            chosen = [m.strip() for m in self.methods.split(",") if m.strip()]
         overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
         run_suite(
             suite,
@@ -134,10 +140,11 @@ class BenchTable:
         from kvlock.bench.table import read_rows, write_tables
         from kvlock.bench.tradeoff import plot_tradeoff
 
-        text = write_tables(Path(self.out))
+        rows = read_rows(Path(self.out))
+        text = write_tables(Path(self.out), rows)
         print(text)
         written = [f"{self.out}/table.md", f"{self.out}/table.csv"]
-        if plot_tradeoff(read_rows(Path(self.out)), Path(self.out) / "tradeoff.png"):
+        if plot_tradeoff(rows, Path(self.out) / "tradeoff.png"):
             written.append(f"{self.out}/tradeoff.png")
         if self.report_clips:
             written.append(str(write_report(Path(self.out), self.report_clips, text)))

@@ -13,7 +13,7 @@ import tyro
 from kvlock.backbones.calibration import model_defaults
 from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel, known_model
 from kvlock.core.config import KVLockConfig
-from kvlock.methods.table import MethodConfig, check_model, config_class, method_config
+from kvlock.methods.table import CALIBRATED, MethodConfig, check_model, config_class, method_config
 from kvlock.versions import versions
 
 FLAG_NAMES = {"num_inference_steps": "steps"}
@@ -94,7 +94,7 @@ class Edit:
         if known:
             check_model(self.method, known.family == "wan-vace")
         overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
-        return method_config(self.method, model_defaults(self.model), overrides)
+        return method_config(self.method, model_defaults(self.model, self.method in CALIBRATED), overrides)
 
     def area_of(self, known: KnownModel | None) -> tuple[int, int] | None:
         """(height, width) whose area the clip is scaled to; None keeps the clip's own."""

@@ -1,9 +1,12 @@
 """A variance without units, and where it is: what the `calibrated` schedules look at (ours, not the paper's).
 
-Divided by what is usual for the model at that noise level, 1 is ordinary for any VAE, number of steps and guidance.
+Per variance of the noise levels it was seen over, it no longer depends on how many steps the walk takes; in multiples
+of what is usual for the model at that noise level, 1 is ordinary.
 """
 
 import math
+import statistics
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +14,11 @@ from torch import Tensor
 
 from kvlock.core.config import Usual
 from kvlock.core.variance import elementwise_variance
+
+
+def path_variance(sigmas: Sequence[float]) -> float:
+    """Unbiased variance of the noise levels of a window, two or more: how far the walk itself went."""
+    return statistics.variance(sigmas)
 
 
 def usual_variance(usual: Usual, sigma: float) -> float:

@@ -30,7 +30,7 @@ class KVLockConfig:
     foreground_ratio: float = _option(
         0.0, "weight of the source's keys and values inside the mask in the lock steps; 0 in the paper, 0.1 in ProEdit"
     )
-    adaptive_guidance: bool = _option(True, "let the variance raise the guidance in the lock steps")
+    adaptive_guidance: bool = _option(True, "let the variance set the guidance in the lock steps")
     unconditional_scale: bool = _option(True, "project the unconditional prediction with s* (CFG-Zero*)")
     lock_steps: int | float = _option(0.4, "kappa: the last steps, as a count (20) or as a fraction of N (0.4)")
     inject_steps: int | float = _option(
@@ -43,7 +43,8 @@ class KVLockConfig:
         "guided", "which prediction the variance is taken of; 'conditional' leaves out what guidance adds to it"
     )
     usual: Usual = _option(
-        (), "(noise level, variance) pairs of the model, from kvlock calibrate; tau then counts in multiples of them"
+        (),
+        "(noise level, variance) pairs of the model, from kvlock calibrate; tau then counts in multiples of them",
     )
     threshold: float = _option(
         0.01, "tau: the variance that counts as full risk, in squared normalised latent units, or multiples of `usual`"

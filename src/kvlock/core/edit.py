@@ -1,12 +1,12 @@
 """KV-Lock, the algorithm: what the paper's listing says, for one clip or several of the same size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kvlock.core.calibrated import nearby_variance, usual_variance
+from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import guide, optimal_scale, project
@@ -54,7 +54,7 @@ def edit_clips(
     records: list[list[StepRecord]] = []
     with attached(rows.tap, rows.sites):
         for step in range(config.first_step, config.num_inference_steps):
-            variance, nearby = _watched(predictions, region, sampler.sigmas[step], backbone.patch_size, config)
+            variance, nearby = _watched(predictions, region, sampler.sigmas[: step + 1], backbone.patch_size, config)
             control = control_at(config, step, variance, clips.source[:, 0, 0, 0, 0], nearby)
             if may_lock(config, step):
                 velocities = rows.locked(latents, source_at(step), sampler.timestep(step), control.fusion_ratio)
@@ -111,16 +111,20 @@ def _start(clips: Clips, source_at: Callable[[int], Tensor], config: KVLockConfi
 def _watched(
     predictions: tuple[Tensor, ...],
     region: Tensor,
-    sigma: float,
+    sigmas: Sequence[float],
     patch_size: tuple[int, int, int],
     config: KVLockConfig,
 ) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
-    """The variance [B] and, where tokens have their own alpha, that around each; in multiples of what is usual."""
+    """The variance [B] and, where tokens have their own alpha, that around each; in multiples of what is usual.
+
+    sigmas: the noise levels up to this step's.
+    """
     variance = windowed_variance(predictions, region)
     nearby = nearby_variance(predictions, region, config.lock_width, patch_size) if config.lock_width else None
     if not config.usual or variance is None:
         return variance, nearby
-    usual = usual_variance(config.usual, sigma)
+    *levels, sigma = sigmas[-len(predictions) - 1 :]
+    usual = usual_variance(config.usual, sigma) * path_variance(levels)
     return variance / usual, nearby and (nearby[0] / usual, nearby[1])
 
 

@@ -22,8 +22,8 @@ def control_at(
     alpha = clamp(variance / tau, 0, 1), omega = omega_0 * clamp(variance / tau, floor, boost) in the last kappa steps;
     before them, and while there is no variance yet, alpha = 0 and omega = omega_0. A constant or fading
     `fusion_ratio` needs no variance; with omega_0 = 1 guidance is off and stays off. `like` is any tensor [B] of the
-    run's device and dtype. `nearby`, variance and nearness [B, L], gives each token its own alpha,
-    clamp(variance / tau, 0, 1) * nearness.
+    run's device and dtype. Not the paper's: tau / variance where the response is to lower omega; `nearby`, variance
+    and nearness [B, L], which gives each token its own alpha, clamp(variance / tau, 0, 1) * nearness.
     """
     fusion_ratio = like.new_zeros(like.shape)
     guidance_scale = like.new_full(like.shape, config.guidance_scale)

@@ -43,7 +43,8 @@ MethodConfig = KVLockConfig | FlowEditConfig
 
 _FREE: dict[str, Any] = dict(fusion_ratio=0.0, adaptive_guidance=False, unconditional_scale=False)
 _UNTIED: dict[str, Any] = dict(_FREE, background_anchor="none")
-_LATE: dict[str, Any] = dict(lock_steps=0.7, guidance="apg", unconditional_scale=False)
+_LATE: dict[str, Any] = dict(lock_steps=0.7, guidance="apg", unconditional_scale=False, background_anchor="latents")
+_STEADY: dict[str, Any] = dict(_LATE, guidance_floor=0.85, guidance_boost=0.85)  # the calibrated ones' own mean
 _CALIBRATED: dict[str, Any] = dict(
     _LATE,
     signal="conditional",
@@ -78,7 +79,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "calibrated": _CALIBRATED,
     "calibrated-spatial": dict(_CALIBRATED, lock_width=1.5),
     "calibrated-omega": dict(_CALIBRATED, fusion_ratio=0.0),
-    "constant": dict(_LATE, fusion_ratio=1.0, adaptive_guidance=False),
+    "constant": dict(_STEADY, fusion_ratio=0.8),
+    "constant-omega": dict(_STEADY, fusion_ratio=0.0),
     "proedit": dict(
         _UNTIED,
         fusion_ratio=1.0,
@@ -114,7 +116,6 @@ def config_class(method: str) -> type[MethodConfig]:
 def method_config(method: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> MethodConfig:
     """The config of `method` on a model with `defaults`; `overrides` win over both.
 
-    Of the defaults, `usual` is for the calibrated methods alone.
     Raises ValueError for an unknown method or field, a value out of its range, or a calibrated method without `usual`.
     """
     config = config_class(method)
@@ -122,9 +123,11 @@ def method_config(method: str, defaults: dict[str, Any], overrides: dict[str, An
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(f"{method} has no config field {unknown[0]!r}; expected one of {', '.join(sorted(known))}")
-    own = {n: value for n, value in defaults.items() if n in known and (n != "usual" or method in CALIBRATED)}
+    own = {name: value for name, value in defaults.items() if name in known}
     if method in CALIBRATED and not (overrides.get("usual") or own.get("usual")):
-        raise ValueError(f"{method} needs to know what is usual for the model; type kvlock calibrate MODEL first")
+        raise ValueError(
+            f"{method} needs the model's calibration; type kvlock calibrate MODEL --suite CLIPS.jsonl first"
+        )
     return config(**{**own, **METHODS[method], **overrides})
 
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-SMALLEST = 12  # px, what DIS flow takes
+SMALLEST = 16  # px; on less, DIS flow of OpenCV 5.0 ends the process
 
 
 def warp_errors(source: np.ndarray, edited: np.ndarray) -> tuple[float, float]:
@@ -11,9 +11,9 @@ def warp_errors(source: np.ndarray, edited: np.ndarray) -> tuple[float, float]:
 
     source, edited: uint8 [F, H, W, 3]. The flow is DIS optical flow of the source, for both; pixels that are occluded
     by its forward-backward check, or that come from outside the picture, do not count. The mean over pairs of frames.
-    The source's own number says how much of the edit's is the flow's. NaN for one frame, or sides below 12 px.
+    The source's own number says how much of the edit's is the flow's. NaN for one frame, or a side below 16 px.
     """
-    if len(source) < 2 or max(source.shape[1:3]) < SMALLEST:
+    if len(source) < 2 or min(source.shape[1:3]) < SMALLEST:
         return float("nan"), float("nan")
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in source]
