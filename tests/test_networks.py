@@ -192,7 +192,7 @@ def test_a_folder_is_scored_by_what_is_there_and_the_rest_is_named(results, lpip
     words = ["bench", "score", str(results), "--dino", str(tmp_path / "dino"), "--clip-l14", str(tmp_path / "clip")]
     assert main([*words, "--aesthetic-head", str(tmp_path / "head.safetensors")]) == 0
     told = capsys.readouterr().out
-    assert "hf download openai/clip-vit-base-patch32" in told and "--lpips" in told and "subject" not in told
+    assert "openai/clip-vit-base-patch32 is not there" in told and "--lpips" in told and "subject" not in told
     rows = {r.method: r.values for r in read_rows(results)}
     once = {name: dict(values) for name, values in rows["plain"].items()}
     assert {"subject_consistency", "clip_text", "clip_text_region", "aesthetic_quality"} <= set(once)
@@ -212,10 +212,27 @@ def test_without_any_network_nothing_is_scored(results, tmp_path, capsys):
     (tmp_path / "head.safetensors").write_text("no")
     assert main(["bench", "score", str(results), "--aesthetic-head", str(tmp_path / "head.safetensors")]) == 2
     told = capsys.readouterr().err
-    assert "no network is there" in told and "is no linear head" in told and "hf download facebook/dino-vitb16" in told
+    assert "no network is there" in told and "is no linear head" in told and "facebook/dino-vitb16 is not th" in told
     assert main(["bench", "score", str(tmp_path)]) == 2 and "holds no results" in capsys.readouterr().err
     assert main(["bench", "score", str(results), "--lpips", "nowhere"]) == 2
     assert "nowhere: no such file" in capsys.readouterr().err
+
+
+def test_networks_that_are_others_are_refused(results, lpips_file, tmp_path, capsys):
+    _dino().save_pretrained(tmp_path / "dino")
+    _clip_model().save_pretrained(tmp_path / "clip")
+    tiny.tokenizer().save_pretrained(tmp_path / "clip")
+    _clip_model().save_pretrained(tmp_path / "wordless")
+    save_file({"weight": _randn(1, 9), "bias": _randn(1)}, tmp_path / "head.safetensors")
+    words = ["bench", "score", str(results), "--lpips", str(lpips_file[0]), "--dino", str(tmp_path / "clip")]
+    words += ["--clip-b32", str(tmp_path / "dino"), "--aesthetic-head", str(tmp_path / "head.safetensors")]
+    assert main([*words, "--clip-l14", str(tmp_path / "clip")]) == 0
+    told = capsys.readouterr().out
+    assert "is no ViTModel: it lacks" in told and "is no CLIPModel: it lacks" in told
+    assert "takes 9 features" in told and "gives 12" in told
+    assert main([*words, "--clip-l14", str(tmp_path / "wordless")]) == 0
+    told = capsys.readouterr().out
+    assert "for a network of 8" in told and "head needs the network" in told
 
 
 def test_to_vbench_and_back(results, tmp_path, capsys):

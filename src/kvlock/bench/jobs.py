@@ -152,7 +152,7 @@ def _read_result(path: Path) -> dict[str, Any]:
     result = json.loads(path.read_text()) | {"folder": path.parent.name}
     added = path.with_name("networks.json")
     if added.exists():
-        for suffix, scores in json.loads(added.read_text()).items():
+        for suffix, scores in json.loads(added.read_text())["scores"].items():
             result["scores"][suffix] = result["scores"].get(suffix, {}) | scores
     return result
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,45 +51,87 @@ class Networks:
 
     dino: ViTModel | None = None
     clip_b32: CLIPModel | None = None
-    clip_l14: tuple[CLIPModel, PreTrainedTokenizerBase] | None = None
+    clip_l14: CLIPModel | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     aesthetic_head: nn.Linear | None = None
     lpips: LPIPS | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
 
 def load_networks(sources: Sources, device: str = "auto") -> Networks:
-    """Load what is there."""
+    """Load what is there. Raises ValueError where that is nothing."""
     place, found = resolve_device(device), Networks()
 
-    def attempt(name: str, measures: str, load: Callable[[], Any]) -> None:
+    def attempt(measures: str, load: Callable[[], None]) -> None:
         try:
-            setattr(found, name, load())
+            load()
         except (ValueError, OSError) as error:
             found.missing[measures] = str(error)
 
-    attempt("dino", "subject_consistency", lambda: _transformer(ViTModel, sources.dino, "dino").to(place))
-    attempt(
-        "clip_b32", "background_consistency", lambda: _transformer(CLIPModel, sources.clip_b32, "clip-b32").to(place)
-    )
-    attempt("clip_l14", "clip_text, clip_text_region", lambda: _clip_and_words(sources.clip_l14, place))
-    attempt("aesthetic_head", "aesthetic_quality", lambda: _aesthetic_head(sources.aesthetic_head))
-    attempt("lpips", "lpips_background", lambda: load_lpips(_file(sources.lpips, "lpips")).to(place))
+    def load_dino() -> None:
+        found.dino = _transformer(ViTModel, sources.dino, "dino", add_pooling_layer=False).to(place)
+
+    def load_clip_b32() -> None:
+        found.clip_b32 = _transformer(CLIPModel, sources.clip_b32, "clip-b32").to(place)
+
+    def load_clip_l14() -> None:
+        model = _transformer(CLIPModel, sources.clip_l14, "clip-l14").to(place)
+        found.tokenizer = _tokenizer(sources.clip_l14, model)
+        found.clip_l14 = model
+
+    def load_head() -> None:
+        head = _aesthetic_head(_file(sources.aesthetic_head, "aesthetic-head"))
+        if found.clip_l14 is None:
+            raise ValueError("its head needs the network of --clip-l14")
+        if head.in_features != found.clip_l14.config.projection_dim:
+            raise ValueError(
+                f"its head takes {head.in_features} features, {sources.clip_l14} gives "
+                f"{found.clip_l14.config.projection_dim}; expected CLIP ViT-L/14 and its head, 768 each"
+            )
+        found.aesthetic_head = head
+
+    def load_distance() -> None:
+        found.lpips = load_lpips(_file(sources.lpips, "lpips")).to(place)
+
+    attempt("subject_consistency", load_dino)
+    attempt("background_consistency", load_clip_b32)
+    attempt("clip_text, clip_text_region", load_clip_l14)
+    attempt("aesthetic_quality", load_head)
+    attempt("lpips_background", load_distance)
+    if not any((found.dino, found.clip_b32, found.clip_l14, found.lpips)):
+        raise ValueError("no network is there\n  " + "\n  ".join(_sentences(found)))
     return found
 
 
-def _transformer(cls: Any, source: str, flag: str) -> Any:
+def _sentences(networks: Networks) -> list[str]:
+    return [f"not measured: {name}: {why}" for name, why in networks.missing.items()]
+
+
+def _transformer(cls: Any, source: str, flag: str, **kwargs: Any) -> Any:
+    """A network of that class, all of whose weights are there: transformers would draw what is missing at random."""
     try:
-        return cls.from_pretrained(source, local_files_only=True, use_safetensors=True).eval()
+        model, told = cls.from_pretrained(
+            source, local_files_only=True, use_safetensors=True, output_loading_info=True, **kwargs
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{source} is neither a folder with safetensors nor in the cache; type `hf download {source}`, or give "
-            f"its folder as --{flag}"
+            f"{source} is not there as safetensors, neither in the cache nor as a folder; give a folder as --{flag} "
+            "(docs/benchmarks.md says how to make it)"
         ) from error
+    if told["missing_keys"] or told["mismatched_keys"]:
+        lacking = next(iter([*told["missing_keys"], *told["mismatched_keys"]]))
+        raise ValueError(f"--{flag} {source} is no {cls.__name__}: it lacks {lacking}")
+    return model.eval()
 
 
-def _clip_and_words(source: str, place: torch.device) -> tuple[CLIPModel, PreTrainedTokenizerBase]:
-    model = _transformer(CLIPModel, source, "clip-l14").to(place)
-    return model, AutoTokenizer.from_pretrained(source, local_files_only=True)
+def _tokenizer(source: str, model: Any) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+    if len(tokenizer) != model.config.text_config.vocab_size:
+        raise ValueError(
+            f"{source} has a tokenizer of {len(tokenizer)} words for a network of "
+            f"{model.config.text_config.vocab_size}; expected the network's own tokenizer files beside it"
+        )
+    return tokenizer
 
 
 def _file(path: str, flag: str) -> Path:
@@ -100,10 +142,9 @@ def _file(path: str, flag: str) -> Path:
     return Path(path)
 
 
-def _aesthetic_head(path: str) -> nn.Linear:
-    file = _file(path, "aesthetic-head")
+def _aesthetic_head(path: Path) -> nn.Linear:
     try:
-        state = load_file(file)
+        state = load_file(path)
         head = nn.Linear(state["weight"].shape[1], 1)
         head.load_state_dict(state)
     except Exception as error:  # safetensors raises its own kind for each way in which a file is none
@@ -122,10 +163,10 @@ def network_scores(
         values["subject_consistency"] = frame_consistency(dino_features(networks.dino, edited))
     if networks.clip_b32 is not None:
         values["background_consistency"] = frame_consistency(clip_features(networks.clip_b32, edited))
-    if networks.clip_l14 is not None:
-        model, tokenizer = networks.clip_l14
-        images, words = clip_features(model, edited), text_features(model, tokenizer, prompt)
-        crops = [clip_features(model, crop) for crop in mask_crops(edited, mask)]
+    if networks.clip_l14 is not None and networks.tokenizer is not None:
+        images = clip_features(networks.clip_l14, edited)
+        words = text_features(networks.clip_l14, networks.tokenizer, prompt)
+        crops = [clip_features(networks.clip_l14, crop) for crop in mask_crops(edited, mask)]
         values["clip_text"] = text_alignment(images, words)
         values["clip_text_region"] = text_alignment(torch.cat(crops), words)
         if networks.aesthetic_head is not None:
@@ -134,28 +175,21 @@ def network_scores(
 
 
 def score_folder(out: Path, sources: Sources, device: str = "auto") -> str:
-    """Score every edit under `out`, of the clip as it was written; what is measured already is kept.
+    """Score every edit under `out`, of the clip as it was written; a metric that was there already is replaced.
 
     Returns what was done and what could not be measured. Raises ValueError where there is no result, or no network.
     """
     results, suite = read_results(out)
-    networks = load_networks(sources, device)
-    if len(networks.missing) == 5:
-        raise ValueError("no network is there\n  " + "\n  ".join(f"{k}: {v}" for k, v in networks.missing.items()))
+    networks, place = load_networks(sources, device), Workplace(out)
     items = {item.id: item for item in suite.items}
     for result in track(results, "score", console=Console(stderr=True)):
-        _score_one(out, suite, items[result["job"]["item"]], result, networks)
-    left_out = [f"not measured: {name}: {why}" for name, why in networks.missing.items()]
-    return "\n".join([f"{len(results)} edits scored; kvlock bench table {out} shows them", *left_out])
-
-
-def _score_one(out: Path, suite: Suite, item: Item, result: dict[str, Any], networks: Networks) -> None:
-    folder = out / "results" / result["folder"]
-    source, mask = _subject(suite, item)
-    edited = read_video(folder / "edited.mp4", MOST_FRAMES).frames
-    clips = {"": edited, COMPOSITE: composite(source, edited, mask)}
-    scores = {suffix: network_scores(networks, source, clip, mask, item.prompt) for suffix, clip in clips.items()}
-    add_scores(folder, scores)
+        item = items[result["job"]["item"]]
+        source, mask = _subject(suite, item)
+        edited = read_video(place.results / result["folder"] / "edited.mp4", MOST_FRAMES).frames
+        clips = {"": edited, COMPOSITE: composite(source, edited, mask)}
+        scores = {suffix: network_scores(networks, source, clip, mask, item.prompt) for suffix, clip in clips.items()}
+        add_scores(place, result["folder"], scores, asdict(sources))
+    return "\n".join([f"{len(results)} edits scored; kvlock bench table {out} shows them", *_sentences(networks)])
 
 
 @lru_cache(maxsize=2)
@@ -164,14 +198,17 @@ def _subject(suite: Suite, item: Item) -> tuple[np.ndarray, np.ndarray]:
     return known.source, known.mask
 
 
-def add_scores(folder: Path, scores: dict[str, dict[str, float]]) -> None:
-    """Put scores beside a result's own, in its `networks.json`, whole or not at all."""
-    path = folder / "networks.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    merged = {suffix: before.get(suffix, {}) | scores.get(suffix, {}) for suffix in {*before, *scores}}
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(merged, indent=1, sort_keys=True))
-    unfinished.replace(path)
+def add_scores(place: Workplace, folder: str, scores: dict[str, dict[str, float]], by: Any) -> None:
+    """Put scores beside a result's own, in its `networks.json`, with what they were measured by."""
+    path = place.results / folder / "networks.json"
+    with place.alone():
+        before = json.loads(path.read_text()) if path.exists() else {"scores": {}, "by": {}}
+        for suffix, values in scores.items():
+            before["scores"].setdefault(suffix, {}).update(values)
+            before["by"].update(dict.fromkeys(values, by))
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(before, indent=1, sort_keys=True))
+        unfinished.replace(path)
 
 
 def read_results(out: Path) -> tuple[list[dict[str, Any]], Suite]:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from kvlock.bench.jobs import Workplace
 from kvlock.bench.networks import add_scores, read_results
 from kvlock.bench.runner import MOST_FRAMES, load_subject
 from kvlock.bench.scores import DIMENSIONS, IMAGING
@@ -30,7 +31,7 @@ def export_videos(out: Path, folder: Path) -> int:
         shutil.copyfile(path, folder / f"{result['folder']}.mp4")
         clip, known = read_video(path, MOST_FRAMES), load_subject(suite, items[result["job"]["item"]], 0).known
         pasted = composite(known.source, clip.frames, known.mask)
-        write_video(folder / f"{result['folder']}{COMPOSITE}.mp4", pasted, clip)
+        write_video(folder / f"{result['folder']}{COMPOSITE}.mp4", pasted, clip, lossless=True)
     return 2 * len(results)
 
 
@@ -51,7 +52,7 @@ def import_scores(out: Path, file: Path) -> str:
     if not found:
         raise ValueError(f"{file} scores no clip of {out}; expected the clips of kvlock bench export-vbench")
     for folder, scores in found.items():
-        add_scores(out / "results" / folder, scores)
+        add_scores(Workplace(out), folder, scores, "VBench")
     return ", ".join(f"{count} of {len(known)} clips: {name}" for name, count in counts.items())
 
 
