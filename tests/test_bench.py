@@ -83,6 +83,10 @@ def test_table_and_report_of_a_run(finished, capsys):
     text = capsys.readouterr().out
     assert "PSNR background, dB ↑" in text and "flicker, grey levels ↓" in text
     assert "2 clips, 2 seeds" in text and "Paired difference to plain" in text and "to vace" not in text
+    assert main(["bench", "table", str(out), "--report-clips", "0", "--against", "kv-lock"]) == 0
+    assert "Paired difference to kv-lock" in capsys.readouterr().out
+    assert main(["bench", "table", str(out), "--against", "magic"]) == 2
+    assert "expected one of vae-ceiling, " in capsys.readouterr().err
     with open(out / "table.csv") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0])[:9] == ["suite", "model", "method", "n", "metric", "mean", "diff_plain", "low", "high"]

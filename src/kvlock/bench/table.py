@@ -130,10 +130,15 @@ def paired_difference(values: Values, reference: Values, seed: int = 0) -> Diffe
     return Difference(float(means.mean()), float(low), float(high), len(means))
 
 
-def write_tables(out: Path, rows: list[Row]) -> str:
-    """Write `table.csv` and `table.md` under `out`; returns the Markdown."""
+def write_tables(out: Path, rows: list[Row], against: str = "") -> str:
+    """Write `table.csv` and `table.md` under `out`; returns the Markdown.
+
+    `against` is another method that the Markdown gives paired differences to. Raises ValueError where it was not run.
+    """
     suite = json.loads((out / "suite.json").read_text())["name"]
-    text = markdown(rows, suite)
+    if against and against not in {r.method for r in rows}:
+        raise ValueError(f"--against {against}: {out} has no such row; expected one of {', '.join(_methods(rows))}")
+    text = markdown(rows, suite, tuple(dict.fromkeys(filter(None, ("plain", "vace", against)))))
     (out / "table.csv").write_text(csv_lines(rows, suite))
     (out / "table.md").write_text(text, encoding="utf-8")
     return text
@@ -158,8 +163,12 @@ def csv_lines(rows: list[Row], suite: str) -> str:
     return file.getvalue()
 
 
-def markdown(rows: list[Row], suite: str) -> str:
-    """A table of means and one of paired differences, for each model."""
+def _methods(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(r.method for r in rows))
+
+
+def markdown(rows: list[Row], suite: str, references: tuple[str, ...] = ("plain", "vace")) -> str:
+    """For each model a table of means and, for each reference, one of paired differences."""
     parts = []
     for model in dict.fromkeys(r.model for r in rows):
         own = [r for r in rows if r.model == model]
@@ -177,7 +186,7 @@ def markdown(rows: list[Row], suite: str) -> str:
             for r in own
         ]
         parts.append(_grid(header, lines))
-        for name in ("plain", "vace"):
+        for name in references:
             body = [_difference_line(r, _reference(rows, r, name), metrics) for r in own]
             if any(any(line[1:]) for line in body):
                 title = f"Paired difference to {name}, mean [95 % interval]; * where the interval leaves out 0\n"

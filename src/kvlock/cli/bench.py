@@ -133,6 +133,8 @@ class BenchTable:
     """The folder given to `kvlock bench run`."""
     report_clips: int = 16
     """How many clips the report shows; 0 writes none."""
+    against: str = ""
+    """A method to give paired differences to, besides plain and vace."""
 
     def run(self) -> None:
         """Write and print."""
@@ -141,7 +143,7 @@ class BenchTable:
         from kvlock.bench.tradeoff import plot_tradeoff
 
         rows = read_rows(Path(self.out))
-        text = write_tables(Path(self.out), rows)
+        text = write_tables(Path(self.out), rows, self.against)
         print(text)
         written = [f"{self.out}/table.md", f"{self.out}/table.csv"]
         if plot_tradeoff(rows, Path(self.out) / "tradeoff.png"):
