@@ -14,7 +14,7 @@ from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
 from kvlock.methods import flowedit
-from kvlock.methods.table import CALIBRATED, MethodConfig, method_config
+from kvlock.methods.table import CALIBRATED, DEFAULT_METHOD, MethodConfig, method_config
 from kvlock.metrics.background import psnr_background, ssim_background
 
 
@@ -34,7 +34,7 @@ class BackgroundReport:
         )
 
 
-def default_config(model: str, method: str = "kv-lock", **overrides) -> MethodConfig:
+def default_config(model: str, method: str = DEFAULT_METHOD, **overrides) -> MethodConfig:
     """The config of a method on a model: the model's own defaults, then the method's fields, then `overrides`."""
     return method_config(method, model_defaults(model, method in CALIBRATED), overrides)
 

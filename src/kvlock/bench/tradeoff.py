@@ -1,4 +1,4 @@
-"""`tradeoff.png`: what each method keeps of the background against how near its edit is to the truth."""
+"""`tradeoff.png`: what each method keeps of the background, and how near its edit is to the truth."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,12 @@ from kvlock.bench.runner import CEILING
 from kvlock.bench.table import Row, mean_of
 from kvlock.methods.table import COMPOSITE
 
-REACH = 6.0  # dB below the best background that the picture shows; what lies beyond is named under it
+REACH = 5.0  # dB below the best that a panel shows; what lies beyond stands at its edge as a number
+PANELS = {"psnr_background": "PSNR background, dB", "psnr_inside": "PSNR inside to truth, dB"}
 
 
 def plot_tradeoff(rows: list[Row], path: Path) -> bool:
-    """One panel a model: background PSNR, PSNR inside to the truth, and as colour the share of right edits.
+    """A line a method: background PSNR, PSNR inside to the truth, and as colour the share of right edits.
 
     Without the composites, which move every method to the right alike. Returns False, and draws nothing, where no
     truth is known.
@@ -22,26 +23,30 @@ def plot_tradeoff(rows: list[Row], path: Path) -> bool:
     models = list(dict.fromkeys(r.model for r in shown))
     if not models:
         return False
-    figure = Figure(figsize=(8 * len(models), 7), layout="constrained")
-    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models):
-        points = _panel(axes, model, [r for r in shown if r.model == model])
-        figure.colorbar(points, ax=axes, label="right edits")
+    most = max(sum(r.model == m for r in shown) for m in models)
+    figure = Figure(figsize=(7 * len(models), 1.5 + 0.22 * most), layout="constrained")
+    for model, part in zip(models, figure.subfigures(1, len(models), squeeze=False)[0]):
+        own = [r for r in shown if r.model == model]
+        part.suptitle(model)
+        panels = part.subplots(1, len(PANELS), sharey=True)
+        for axes, (metric, label) in zip(panels, PANELS.items()):
+            points = _panel(axes, own, metric, label)
+        part.colorbar(points, ax=panels, label="right edits")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     return True
 
 
-def _panel(axes: Any, model: str, rows: list[Row]) -> Any:
-    names = ("psnr_background", "psnr_inside", "right_edit")
-    found = {r.method: [mean_of(r.values[name]) for name in names] for r in rows}
-    best = max(background for background, _, _ in found.values())
-    near = {method: values for method, values in found.items() if values[0] > best - REACH}
-    far = [f"{method} {values[0]:.1f}" for method, values in found.items() if method not in near]
-    background, inside, right = zip(*near.values())
-    points = axes.scatter(background, inside, c=right, cmap="viridis", s=45, edgecolors="black")
-    for method, (x, y, _) in near.items():
-        axes.annotate(method, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
-    axes.set_title(model)
-    axes.set_xlabel("PSNR background, dB" + (f"\nfarther left: {', '.join(far)}" if far else ""))
-    axes.set_ylabel("PSNR inside to truth, dB")
+def _panel(axes: Any, rows: list[Row], metric: str, label: str) -> Any:
+    values = [mean_of(r.values[metric]) for r in rows]
+    edge = max(values) - REACH
+    lines = range(len(rows))
+    right = [mean_of(r.values["right_edit"]) for r in rows]
+    points = axes.scatter([max(v, edge) for v in values], lines, c=right, cmap="viridis", edgecolors="black", zorder=2)
+    for line, value in zip(lines, values):
+        if value < edge:
+            axes.annotate(f"{value:.1f}", (edge, line), xytext=(8, 0), textcoords="offset points", va="center")
+    axes.set_yticks(lines, [r.method for r in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(label)
     axes.grid(alpha=0.3)
     return points

@@ -222,7 +222,7 @@ class Calibrate:
     suite: str = ""
     """A .jsonl manifest of a few ordinary edits; the built-in models have their own."""
     steps: int = 30
-    """Denoising steps; the result serves any number of them."""
+    """Denoising steps; the result serves any number of them from 15 on."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"

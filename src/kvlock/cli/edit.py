@@ -13,7 +13,7 @@ import tyro
 from kvlock.backbones.calibration import model_defaults
 from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel, known_model
 from kvlock.core.config import KVLockConfig
-from kvlock.methods.table import CALIBRATED, MethodConfig, check_model, config_class, method_config
+from kvlock.methods.table import CALIBRATED, DEFAULT_METHOD, MethodConfig, check_model, config_class, method_config
 from kvlock.versions import versions
 
 FLAG_NAMES = {"num_inference_steps": "steps"}
@@ -50,8 +50,8 @@ class Edit:
     """A folder for everything, or an .mp4 file for the edited clip alone."""
     model: str = "shapes"
     """A name from `kvlock models`, a hub id, or a diffusers folder."""
-    method: str = "kv-lock"
-    """kv-lock, a row of the paper's ablation, or a baseline: plain, rigid, proedit, flowedit, sdedit, ..."""
+    method: str = DEFAULT_METHOD
+    """kv-lock (the paper's), a row of its ablation, or a baseline: plain, rigid, proedit, flowedit, sdedit, ..."""
     seed: int = 0
     """The noise belongs to the seed alone."""
     size: str = "auto"
@@ -103,7 +103,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Demo:
-    """Render a clip of the built-in world, edit it with KV-Lock, and say where to look."""
+    """Render a clip of the built-in world, edit it with the paper's schedules, and say where to look."""
 
     out: str = "kvlock-demo"
     """Folder for the clip, its mask and the edit."""
@@ -123,6 +123,7 @@ class Demo:
             source_prompt=scene.source_prompt,
             prompt=scene.prompt,
             out=self.out,
+            method="kv-lock",
             overwrite=True,
         )
         print(f"source: {scene.source_prompt}\nedit:   {scene.prompt}")

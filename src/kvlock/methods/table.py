@@ -101,6 +101,7 @@ METHODS: dict[str, dict[str, Any]] = {
 The calibrated ones also need what is usual for the model (`kvlock calibrate`).
 """
 
+DEFAULT_METHOD = "constant"  # no signal earned its place over it (docs/evidence.md)
 CALIBRATED = ("calibrated", "calibrated-spatial", "calibrated-omega")
 
 _OTHER_CONFIGS = {"flowedit": FlowEditConfig, "flowedit-masked": FlowEditConfig}
