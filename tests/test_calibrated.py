@@ -17,7 +17,7 @@ from kvlock.core.fusion import fusion_weight
 from kvlock.core.schedule import control_at
 from kvlock.core.variance import windowed_variance
 from kvlock.editing import default_config, edit_clips
-from kvlock.methods.table import CALIBRATED, method_config
+from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
 from test_edit import STEPS, backbone, make_request  # noqa: F401
 from test_methods import OMEGA, World, _latents
 
@@ -86,6 +86,23 @@ def test_risk_lowers_the_guidance(variance):
     omega = control_at(config, 49, torch.tensor([variance]), torch.zeros(1)).guidance_scale.item()
     expected = 5.0 if variance == 0 else 5.0 * min(max(0.5 / variance, 0.25), 1.0)
     assert omega == pytest.approx(expected)
+
+
+def test_what_watches_the_variance():
+    watching = [m for m in METHODS if config_class(m) is KVLockConfig and _config(m).watches_variance]
+    assert set(watching) == {
+        "kv-lock",
+        "global",
+        "kv-only",
+        "omega-only",
+        "s-omega",
+        "paper-literal",
+        "omega-min-1",
+    } | {*CALIBRATED}
+
+
+def _config(method):
+    return method_config(method, {}, {"usual": USUAL} if method in CALIBRATED else {})
 
 
 def test_the_window_as_a_share_of_the_steps():

@@ -58,6 +58,16 @@ def test_a_trace_is_plotted_the_same_twice(tmp_path, variances):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_what_is_not_in_use_is_not_plotted(tmp_path):
+    trace = [StepRecord(i, 0.5, 0.1, 0.5, 3.0, None) for i in range(3)]
+    with_scale = [StepRecord(i, 0.5, 0.1, 0.5, 3.0, 1.0) for i in range(3)]
+    plots = []
+    for records, threshold in ((trace, None), (trace, 0.03), (with_scale, None)):
+        plot_trace(records, threshold, tmp_path / "plot.png")
+        plots.append((tmp_path / "plot.png").read_bytes())
+    assert len(set(plots)) == 3
+
+
 def test_another_trace_gives_another_plot(tmp_path):
     for name, scale in (("a", 1.0), ("b", 7.0)):
         plot_trace([StepRecord(i, 0.5, 0.1, 0.5, scale * i, 1.0) for i in range(3)], 0.01, tmp_path / f"{name}.png")

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kvlock.backbones.known_models import KnownModel, known_model
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
+from kvlock.core.config import KVLockConfig
 from kvlock.core.types import EditRequest, StepRecord
 from kvlock.editing import background_report, edit, fit_of
 from kvlock.media.composite import composite
@@ -67,7 +68,9 @@ def run_edit(arguments: "Edit", config: MethodConfig) -> None:
         write_video(out, edited, clip, arguments.lossless)
     else:
         measured = {name: None if math.isnan(value) else value for name, value in asdict(report).items()}
-        _write_folder(out, clip, mask, edited, result.trace, run | {"background": measured}, arguments.lossless)
+        run |= {"background": measured}
+        watched = config.threshold if isinstance(config, KVLockConfig) and config.watches_variance else None
+        _write_folder(out, clip, mask, edited, result.trace, run, arguments.lossless, watched)
     print(f"{report}\nwritten: {out}")
 
 
@@ -121,8 +124,9 @@ def _write_folder(
     trace: tuple[StepRecord, ...],
     run: dict[str, Any],
     lossless: bool,
+    threshold: float | None,
 ) -> None:
-    """All files in a hidden folder first, then moved into place together."""
+    """All files in a hidden folder first, then moved into place together; `threshold` is for the trace's plot."""
     place = out if out.is_dir() else out.absolute().parent  # on one file system with what they are moved to
     unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=place))
     try:
@@ -131,7 +135,7 @@ def _write_folder(
         sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
         sheet.save(unfinished / "sheet.png")
         (unfinished / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
-        plot_trace(trace, run["config"].get("threshold"), unfinished / "trace.png")
+        plot_trace(trace, threshold, unfinished / "trace.png")
         (unfinished / "run.json").write_text(json.dumps(run, indent=1))
         out.mkdir(exist_ok=True)
         for file in unfinished.iterdir():

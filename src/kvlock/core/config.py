@@ -120,6 +120,12 @@ class KVLockConfig:
         return self.num_inference_steps - max(1, round(self.strength * self.num_inference_steps))
 
     @property
+    def watches_variance(self) -> bool:
+        """Whether anything hangs on the variance, and so on the threshold."""
+        moves = self.adaptive_guidance and self.guidance_floor < self.guidance_boost
+        return self.fusion_ratio == "variance" or moves
+
+    @property
     def window_steps(self) -> int:
         """W as a count; two predictions at least."""
         return max(2, self.count(self.window))

@@ -48,7 +48,7 @@ def mask_overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def plot_trace(trace: Sequence[StepRecord], threshold: float | None, path: Path) -> None:
-    """Variance with its threshold, fusion ratio, guidance scale and s* over the steps, as a PNG."""
+    """Variance with its threshold, fusion ratio, guidance scale and, where it is in use, s* over the steps, as a PNG."""
     from matplotlib.figure import Figure
 
     steps = [r.step for r in trace]
@@ -58,6 +58,8 @@ def plot_trace(trace: Sequence[StepRecord], threshold: float | None, path: Path)
         "guidance scale (omega)": [r.guidance_scale for r in trace],
         "unconditional scale (s*)": [r.unconditional_scale for r in trace],
     }
+    if not any(panels["unconditional scale (s*)"]):
+        del panels["unconditional scale (s*)"]
     figure = Figure(figsize=(7, 7), layout="constrained")
     for axes, (name, values) in zip(figure.subplots(len(panels), sharex=True), panels.items()):
         axes.plot(steps, [float("nan") if v is None else v for v in values], marker=".", color="tab:blue")
