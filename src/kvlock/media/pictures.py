@@ -48,7 +48,7 @@ def mask_overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def plot_trace(trace: Sequence[StepRecord], threshold: float | None, path: Path) -> None:
-    """Variance with its threshold, fusion ratio, guidance scale and, where it is in use, s* over the steps, as a PNG."""
+    """Variance with its threshold, fusion ratio, guidance scale and, where in use, s* over the steps, as a PNG."""
     from matplotlib.figure import Figure
 
     steps = [r.step for r in trace]
