@@ -10,7 +10,8 @@ import tiny
 from kvlock.backbones.wan import WanBackbone
 from kvlock.backbones.wan_vace import WanVACEBackbone
 from kvlock.core.config import KVLockConfig
-from kvlock.core.edit import NonFiniteError, edit_clips
+from kvlock.core.edit import edit_clips
+from kvlock.core.trace import NonFiniteError
 from kvlock.core.types import EditRequest
 from kvlock.methods.table import method_config
 
@@ -195,6 +196,8 @@ def test_the_source_runs_in_the_lock_steps_only(backbone, rows):
     forwards = []
     predict = backbone.predict
     backbone.predict = lambda latents, *rest: forwards.append(len(latents)) or predict(latents, *rest)
+    packed = backbone.predict_packed
+    backbone.predict_packed = lambda rows, *rest: forwards.append(len(rows)) or packed(rows, *rest)
     edit_clips(backbone, [make_request()], config(rows=rows))
     assert sum(forwards) == 2 * STEPS + 4
 

@@ -32,7 +32,7 @@ def broken(folders, tmp_path):
     return shutil.copytree(folders / "vace", tmp_path / "model")
 
 
-@pytest.mark.parametrize("name, sites", [("wan", 2), ("vace", 3)])
+@pytest.mark.parametrize("name, sites", [("wan", 2), ("vace", 3 + 2)])
 @pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "float16"])
 def test_a_folder_loads_in_each_dtype_with_the_vae_in_float32(folders, name, sites, dtype):
     backbone = load_backbone(str(folders / name), device="cpu", dtype=dtype)

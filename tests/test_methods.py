@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import reference
+from kvlock.core.clips import prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.inversion import inverted_path
-from kvlock.core.rows import Rows
-from kvlock.core.tap import Tap
+from kvlock.core.rows import prepare_rows
 from kvlock.editing import edit_clips
 from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
 from test_edit import BACKBONES, STEPS, TEXT_LENGTH, make_request
@@ -117,6 +117,7 @@ def test_flowedit_averages_its_noises(backbone):
     torch.testing.assert_close(result, world.clean + sum(moves) / 3, atol=2e-4, rtol=1e-4)
 
 
+@torch.no_grad()
 def test_inversion(backbone):
     request = make_request()
     world = World(backbone, request)
@@ -126,9 +127,8 @@ def test_inversion(backbone):
         return world.velocity(latents, levels.index(sigma), request.source_prompt)
 
     slow = reference.uni_inv(velocity, world.clean, levels)
-    source_prompt = backbone.encode_prompt([request.source_prompt])
-    nothing = torch.zeros(1, 1, dtype=torch.bool)
-    rows = Rows(backbone, Tap(nothing), [], source_prompt, [source_prompt], world.condition, batched=True)
+    config = KVLockConfig(num_inference_steps=STEPS)
+    rows = prepare_rows(backbone, world.sampler, [request], prepare_clips(backbone, [request]), config)
     path = inverted_path(rows, world.sampler, world.clean, STEPS)
     assert len(path) == len(slow) == STEPS + 1 and torch.equal(path[-1], world.clean)
     torch.testing.assert_close(torch.cat(path), torch.cat(slow), atol=1e-5, rtol=1e-5)
@@ -160,7 +160,8 @@ def test_proedit(backbone):
 
 def _mixed(world, source, latents, step, prompt, request, inside):
     """K = 0.9 K_new + 0.1 K_src on foreground tokens, K_src on the others, V the same; by plain forward hooks."""
-    modules = [m for s in world.backbone.attention_sites() for m in (s.module.norm_k, s.module.to_v)]
+    trunk = [s.module for s in world.backbone.attention_sites() if not s.control]
+    modules = [m for attention in trunk for m in (attention.norm_k, attention.to_v)]
     kept, hooks = {}, []
     for module in modules:
         hooks.append(module.register_forward_hook(lambda m, _, out: kept.__setitem__(m, out)))

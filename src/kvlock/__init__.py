@@ -10,7 +10,7 @@ _HOMES = {
     "StepRecord": "kvlock.core.types",
     "KVLockConfig": "kvlock.core.config",
     "METHODS": "kvlock.methods.table",
-    "NonFiniteError": "kvlock.core.edit",
+    "NonFiniteError": "kvlock.core.trace",
     "edit_clips": "kvlock.editing",
     "edit": "kvlock.editing",
     "default_config": "kvlock.editing",

@@ -3,12 +3,16 @@
 Nothing but the lock ties a text-to-video model's edit to the source, so it needs its background latents anchored.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline
 from torch import Tensor
 
+from kvlock.backbones.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite
+from kvlock.core.protocols import AttentionSite, Flow, TokenRow
 
 
 class WanBackbone:
@@ -58,8 +62,12 @@ class WanBackbone:
             return_dict=False,
         )[0].float()
 
+    def predict_packed(self, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
+        """The velocities of rows of any length, float32 [1, C, F, H, W] each."""
+        return packed_forward(self.pipe.transformer, rows, timestep, flow)
+
     def attention_sites(self) -> list[AttentionSite]:
-        """The trunk's self-attention layers."""
+        """The self-attention layers."""
         return attention_sites(self.pipe.transformer)
 
 
@@ -100,13 +108,18 @@ def encode_prompt(pipe: DiffusionPipeline, prompts: list[str], max_sequence_leng
 
 
 def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
-    """`blocks.*.attn1`; a VACE model's `vace_blocks.*.attn1` is its control stream and stays free.
+    """`blocks.*.attn1` and a VACE model's control stream, `vace_blocks.*.attn1`.
 
     Raises ValueError while a step cache is on: it skips blocks, and with them the lock.
     """
     if transformer.is_cache_enabled:
         raise ValueError("a step cache is enabled on the transformer; call transformer.disable_cache() first")
-    return [AttentionSite(f"blocks.{i}.attn1", block.attn1) for i, block in enumerate(transformer.blocks)]
+    rotation = partial(rotate, transformer.config.attention_head_dim)
+    return [
+        AttentionSite(f"{name}.{i}.attn1", block.attn1, control=name == "vace_blocks", rotate=rotation)
+        for name in ("blocks", "vace_blocks")
+        for i, block in enumerate(getattr(transformer, name, []))
+    ]
 
 
 def _latent_statistics(vae: AutoencoderKLWan, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -3,13 +3,16 @@
 Control = latents of the clip with the mask greyed out + latents of what is inside (grey) + the unshuffled mask.
 """
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import WanVACEPipeline
 from torch import Tensor
 
 from kvlock.backbones import wan
+from kvlock.backbones.packing import packed_forward
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite
+from kvlock.core.protocols import AttentionSite, Flow, TokenRow
 
 
 class WanVACEBackbone:
@@ -70,6 +73,10 @@ class WanVACEBackbone:
             return_dict=False,
         )[0].float()
 
+    def predict_packed(self, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
+        """The velocities of rows of any length, float32 [1, C, F, H, W] each."""
+        return packed_forward(self.pipe.transformer, rows, timestep, flow)
+
     def attention_sites(self) -> list[AttentionSite]:
-        """The trunk's self-attention layers."""
+        """The trunk's self-attention layers and the control stream's."""
         return wan.attention_sites(self.pipe.transformer)

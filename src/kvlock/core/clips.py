@@ -12,12 +12,20 @@ from kvlock.core.types import EditRequest
 
 @dataclass(frozen=True)
 class Clips:
-    """What stays the same during an edit: source latents and noise [B, C, F, H, W], foreground bool [B, F, H, W]."""
+    """What stays the same during an edit of B clips.
+
+    source, noise, start: latents [B, C, F, H, W]; the source is noised with `noise`, an edit begins at `start`, which
+    differs from it inside the mask where background and foreground have their own seeds. foreground: bool
+    [B, F, H, W]. firsts: one clip of each source; source_of: for each clip, which of them.
+    """
 
     source: Tensor
     noise: Tensor
+    start: Tensor
     foreground: Tensor
     condition: Tensor | None
+    firsts: list[int]
+    source_of: list[int]
 
 
 def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
@@ -29,12 +37,34 @@ def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
         check_request(request)
     if len({r.video.shape for r in requests}) != 1:
         raise ValueError("clips that are edited together must have the same size and frame count")
-    video, mask = torch.stack([r.video for r in requests]), torch.stack([r.mask for r in requests])
-    foreground = latent_foreground(mask, backbone.vae_stride).to(backbone.device)
-    source = backbone.encode_video(video)
-    # The noise is drawn on the CPU, one generator a clip: neither the device nor the batch changes it.
-    noises = [torch.randn(source.shape[1:], generator=torch.Generator().manual_seed(r.seed)) for r in requests]
-    return Clips(source, torch.stack(noises).to(source.device), foreground, backbone.condition(video, mask))
+    keys = [_source_key(r) for r in requests]
+    firsts = [keys.index(key) for key in dict.fromkeys(keys)]
+    source_of = [list(dict.fromkeys(keys)).index(key) for key in keys]
+    video, mask = (torch.stack([getattr(requests[i], name) for i in firsts]) for name in ("video", "mask"))
+    foreground = latent_foreground(mask, backbone.vae_stride)[source_of].to(backbone.device)
+    source = backbone.encode_video(video)[source_of]
+    condition = backbone.condition(video, mask)
+    shape = source.shape[1:]
+    own = torch.stack([_noise(r.seed, shape) for r in requests]).to(source.device)
+    noise = torch.stack([_noise(_background_seed(r), shape) for r in requests]).to(source.device)
+    start = torch.where(foreground[:, None], own, noise)
+    return Clips(
+        source, noise, start, foreground, None if condition is None else condition[source_of], firsts, source_of
+    )
+
+
+def _source_key(request: EditRequest) -> tuple[int, int, str, int]:
+    """Requests of equal keys share their source; tensors are told apart by identity."""
+    return id(request.video), id(request.mask), request.source_prompt, _background_seed(request)
+
+
+def _background_seed(request: EditRequest) -> int:
+    return request.seed if request.background_seed is None else request.background_seed
+
+
+def _noise(seed: int, shape: torch.Size) -> Tensor:
+    """Drawn on the CPU, one generator a clip: neither the device nor the batch changes it."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def check_request(request: EditRequest) -> None:

@@ -79,7 +79,28 @@ class KVLockConfig:
     strength: float = _option(1.0, "below 1, start from the source noised to that share of the steps")
     rows: Literal["batched", "sequential"] = _option(
         "batched",
-        "source, conditional and unconditional in one forward, or one after the other as the stock pipelines do",
+        "source, conditional and unconditional in one forward, or one after the other: as the stock pipelines do, and "
+        "with the lock layer by layer, which needs the least memory",
+    )
+    drop_background: Literal["none", "locked", "all"] = _option(
+        "none",
+        "in which steps the edit's background is not computed but taken from the source: alpha is 1 there, and its "
+        "latents are the source's",
+    )
+    drop_margin: int = _option(1, "tokens around the mask that are computed where the background is dropped")
+    source_refresh: int = _option(
+        1, "where the background is dropped, run the source at every so many steps and use its keys and values again"
+    )
+    source_store: Literal["device", "host"] = _option(
+        "device", "where the source's keys and values wait for the next steps"
+    )
+    background_context: float = _option(
+        1.0,
+        "where the background is dropped, the share of it that the source still has: half of that share nearest to "
+        "the mask, half a regular sample of the rest",
+    )
+    guidance_interval: tuple[float, float] = _option(
+        (0.0, 1.0), "the noise levels between which there is guidance (arXiv 2404.07724); elsewhere omega is 1"
     )
 
     def __post_init__(self) -> None:
@@ -106,8 +127,23 @@ class KVLockConfig:
         _require(0 <= self.guidance_floor <= self.guidance_boost, self, "guidance_floor", "from 0 to guidance_boost")
         _require(self.guidance_minimum >= 0, self, "guidance_minimum", "0 or more")
         _require(0 < self.strength <= 1, self, "strength", "above 0 and at most 1")
+        self._check_dropping()
         for name, choices in _CHOICES.items():
             _require(getattr(self, name) in choices, self, name, f"one of {choices}")
+
+    def _check_dropping(self) -> None:
+        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        interval = self.guidance_interval
+        sound = len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1
+        _require(sound, self, "guidance_interval", "a lower and an upper noise level from 0 to 1")
+        _require(self.drop_margin >= 0, self, "drop_margin", "0 or more")
+        _require(self.source_refresh >= 1, self, "source_refresh", "1 or more")
+        _require(0 <= self.background_context <= 1, self, "background_context", "a number from 0 to 1")
+        if self.drop_background == "none":
+            for name, rest in (("source_refresh", 1), ("background_context", 1.0)):
+                _require(getattr(self, name) == rest, self, name, f"{rest} without drop_background")
+        else:
+            _require(self.foreground_ratio == 0, self, "foreground_ratio", "0 with drop_background")
 
     @property
     def first_lock_step(self) -> int:
@@ -137,6 +173,8 @@ class KVLockConfig:
 
 SCHEDULES = ("variance", "sigmoid", "cosine", "linear")
 _CHOICES = {
+    "drop_background": ("none", "locked", "all"),
+    "source_store": ("device", "host"),
     "detection": ("local", "global"),
     "background_anchor": ("auto", "none", "latents"),
     "rows": ("batched", "sequential"),

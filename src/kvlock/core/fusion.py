@@ -1,6 +1,5 @@
 """The blend itself (KV-Lock, KV fusion)."""
 
-import torch
 from torch import Tensor
 
 
@@ -16,11 +15,3 @@ def fuse_(edited: Tensor, source: Tensor, weight: Tensor) -> Tensor:
     """`edited <- weight * source + (1 - weight) * edited`, in place; keys or values, tokens on axis 1."""
     weight = weight.to(edited.dtype)
     return edited.lerp_(source, weight.view(*weight.shape[:2], *[1] * (edited.ndim - 2)).expand_as(edited))
-
-
-def fuse_tokens_(edited: Tensor, source: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
-    """The same where `source` holds the tokens of `kept` bool [B, L] alone, [number of True in `kept`, ...]."""
-    new = edited[kept]
-    weights = weight[kept].to(edited.dtype)
-    edited[kept] = torch.lerp(new, source, weights.view(-1, *[1] * (new.ndim - 1)).expand_as(new))
-    return edited

@@ -1,6 +1,6 @@
 """What the paper needs from the world: a model and its sampler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,16 +14,45 @@ class AttentionSite:
 
     `key_axis` is the token axis of what `norm_k` gives. Values are always [B, S, inner].
     `text` says where text tokens stand beside the video's in keys and values, if they do.
+    `control` marks a control stream's layer: alpha leaves it alone, it matters where background is dropped.
+    `rotate` (tokens [B, S, inner], cos, sin) is the model's rotary embedding, which packed forwards need.
     """
 
     name: str
     module: Any
     key_axis: int = 1
     text: Literal["none", "before", "after"] = "none"
+    control: bool = False
+    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     def video_tokens(self, count: int) -> slice:
         """The video's tokens within the sequence."""
         return slice(-count, None) if self.text == "before" else slice(0, count)
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One row of a packed forward: latents [1, C, F, H, W], prompt embeddings [1, L, D], condition [1, ...] or None.
+
+    tokens: int64 [n], ascending, which of the latents' tokens go through the model.
+    """
+
+    latents: Tensor
+    prompt_embeds: Tensor
+    condition: Any
+    tokens: Tensor
+
+
+class Flow(Protocol):
+    """What a packed forward tells the outside."""
+
+    def enter(self, row: int, rope: tuple[Tensor, Tensor]) -> None:
+        """Row number `row` is about to go through a block; its tokens' cos and sin are the flow's to apply."""
+        ...
+
+    def leave(self) -> None:
+        """All rows have gone through the block."""
+        ...
 
 
 class Sampler(Protocol):
@@ -81,6 +110,13 @@ class Backbone(Protocol):
         """One forward of the DiT, float32 [B, C, F, H, W]."""
         ...
 
+    def predict_packed(self, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
+        """One forward of rows of any length, block by block, row after row: float32 [1, C, F, H, W] each.
+
+        timestep: 0-dim, of all rows. What belongs to tokens that did not go through is zero.
+        """
+        ...
+
     def attention_sites(self) -> list[AttentionSite]:
-        """The self-attention layers to lock."""
+        """The self-attention layers to lock, a control stream's marked as such."""
         ...

@@ -78,3 +78,20 @@ def may_lock(config: KVLockConfig, step: int) -> bool:
         return step < config.count(config.inject_steps)
     inside = config.foreground_ratio > 0 and step < config.count(config.inject_steps)
     return constant_ratio(config, step) > 0 or inside
+
+
+def drops(config: KVLockConfig, step: int) -> bool:
+    """Whether the edit's background is left out at `step` and the source stands in for it."""
+    return config.drop_background == "all" or (config.drop_background == "locked" and may_lock(config, step))
+
+
+def refreshes(config: KVLockConfig, step: int) -> bool:
+    """Whether the source is run at `step`, one of those that drop the background."""
+    earlier = sum(drops(config, before) for before in range(config.first_step, step))
+    return earlier % config.source_refresh == 0
+
+
+def guides(config: KVLockConfig, sigma: float) -> bool:
+    """Whether there is guidance, and so an unconditional forward, at a noise level."""
+    low, high = config.guidance_interval
+    return config.guidance_scale > 1 and low <= sigma <= high

@@ -1,127 +1,212 @@
 """The seam: hands the source's keys and values to the edit, inside diffusers' own attention processors.
 
-Keys are blended where they leave `attn.norm_k`, values where they leave `attn.to_v` (fused: `to_qkv`). RoPE comes
+Keys are taken where they leave `attn.norm_k`, values where they leave `attn.to_v` (fused: `to_qkv`). RoPE comes
 after and depends on position only, so blending before it equals blending after it. The installed processor is
-wrapped, never copied: it is handed a view of `attn` whose `norm_k`, `to_v` and `to_qkv` pass through the tap.
+wrapped, never copied: it is handed a view of `attn` whose projections pass through the tap.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from kvlock.core.fusion import fuse_, fuse_tokens_, fusion_weight
+from kvlock.core.fusion import fuse_, fusion_weight
 from kvlock.core.protocols import AttentionSite
 
-Mode = Literal["off", "hand over", "record", "fuse"]
+Mode = Literal["off", "hand over", "record", "fuse", "supply", "extend"]
+Kind = Literal["key", "value"]
 
 
 class Tap:
     """What flows through the attention sites of one edit: nothing, or keys and values from the source.
 
-    background: bool [B, L], the tokens that alpha pulls to the source. `foreground_ratio` is the source's weight on
-    the others.
+    background: bool [B, L], the tokens that alpha pulls to the source; `foreground_ratio` is the source's weight on
+    the others. source_of: int64 [B], the source row of each clip, where some share one. `host` keeps what stays from
+    step to step in the host's memory.
     """
 
-    def __init__(self, background: Tensor, foreground_ratio: float = 0.0):
+    def __init__(
+        self,
+        background: Tensor,
+        foreground_ratio: float = 0.0,
+        source_of: Tensor | None = None,
+        host: bool = False,
+    ):
         self.background = background
         self.foreground_ratio = foreground_ratio
-        self._kept = torch.ones_like(background) if foreground_ratio else background
+        self.seats: list[Any] = []
+        everyone = source_of is None or source_of.tolist() == list(range(len(background)))
+        self._source_of = None if everyone else source_of
+        self._sources = len(background) if source_of is None else int(source_of.max()) + 1
+        self._host = host
+        self._held: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._mode: Mode = "off"
+        self._packed: tuple[Mode, Mode] = ("record", "fuse")
+        self._source_rows = 1
+        self._keep = False
+        self._rope: tuple[Tensor, Tensor] | None = None
+        self._context = background.new_zeros(0, dtype=torch.int64)
+        self._room = 0
         self._weight = background.new_zeros(len(background), 1, 1, dtype=torch.float32)
-        self._stored: dict[tuple[str, str], Tensor] = {}
-        self._heard: set[tuple[str, str]] = set()
 
     @contextmanager
     def handing_over(self, fusion_ratio: Tensor) -> Iterator[None]:
-        """For a forward with rows [source, edit, ...] of B clips each: inside each layer, nothing is kept."""
+        """For a forward with rows [sources, edits, edits, ...] of B edits each: inside each layer, nothing is kept."""
         self._weight = fusion_weight(fusion_ratio, self.background, self.foreground_ratio)
-        yield from self._during("hand over")
+        self._mode = "hand over"
+        yield from self._heard_at(seat for seat in self.seats if not seat.site.control)
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """For a forward of the source alone: the keys and values that can be needed are kept until `release`."""
-        yield from self._during("record")
+    def layer_by_layer(self, fusion_ratio: Tensor, clip: int) -> Iterator[None]:
+        """For a packed forward with one clip's source and then its edit rows: the same, a row at a time."""
+        weight = fusion_weight(fusion_ratio, self.background, self.foreground_ratio)
+        self._weight = weight[clip : clip + 1]
+        self._packed = ("record", "fuse")
+        self._source_rows = 1
+        self._keep = False
+        yield from self._heard_at(seat for seat in self.seats if not seat.site.control)
 
     @contextmanager
-    def fusing(self, fusion_ratio: Tensor) -> Iterator[None]:
-        """For a forward of B edit rows after `recording`."""
-        self._weight = fusion_weight(fusion_ratio, self.background, self.foreground_ratio)
-        yield from self._during("fuse")
+    def extending(self, context: Tensor, size: int, clip: int, first: bool, keep: bool) -> Iterator[None]:
+        """For a packed forward whose edit rows have `size` tokens each, and the source's stand in for the others.
 
-    def release(self) -> None:
-        """Forget what was recorded."""
-        self._stored.clear()
+        context: int64, the tokens of the source row that are handed on. `first` says that the source row is there;
+        otherwise what was kept of it with `keep` is used again.
+        """
+        self._context, self._room, self._keep = context, size, keep
+        self._packed = ("supply", "extend")
+        self._source_rows = int(first)
+        held = self._held.pop(clip, [])
+        if not first:
+            for seat, kept in zip(self.seats, held, strict=True):
+                seat.key, seat.value = kept
+        yield from self._heard_at(self.seats)
+        if keep:
+            self._held[clip] = [(seat.key, seat.value) for seat in self.seats]
+        self._forget()
 
-    def _during(self, mode: Mode) -> Iterator[None]:
-        self._mode = mode
-        self._heard.clear()
+    def enter(self, row: int, rope: tuple[Tensor, Tensor]) -> None:
+        """In a packed forward: what follows belongs to this row, whose queries and keys `rope` has to rotate."""
+        self._mode, self._rope = self._packed[row >= self._source_rows], rope
+
+    def leave(self) -> None:
+        """In a packed forward: the last row has left a block."""
+        self._mode, self._rope = "off", None
+        if not self._keep:
+            self._forget()
+        elif self._host:
+            for seat in self.seats:
+                seat.key, seat.value = _on_host(seat.key), _on_host(seat.value)
+
+    def through(self, seat: Any, kind: Kind, tokens: Tensor) -> Tensor:
+        """Keys or values on their way from the projection to the attention."""
+        site, mode = seat.site, self._mode
+        if mode == "off":
+            return tokens
+        if kind == "key":
+            tokens = self.rotated(site, tokens)
+            seat.heard_key = True
+        else:
+            seat.heard_value = True
+        if mode == "supply":
+            setattr(seat, kind, _with_room(tokens, self._context, self._room))
+            return tokens
+        if mode == "extend":
+            return _extended(getattr(seat, kind), tokens)
+        if not site.control:
+            axis = site.key_axis if kind == "key" else 1
+            self._blend(seat, kind, tokens.movedim(axis, 1)[:, site.video_tokens(self.background.shape[1])])
+        return tokens
+
+    @property
+    def packed(self) -> bool:
+        """Whether a packed forward is under way."""
+        return self._rope is not None
+
+    def rotated(self, site: AttentionSite, tokens: Tensor) -> Tensor:
+        """Queries or keys at their positions, where a packed forward leaves that to the tap."""
+        return tokens if self._rope is None or site.rotate is None else site.rotate(tokens, *self._rope)
+
+    def _blend(self, seat: Any, kind: Kind, video: Tensor) -> None:
+        """The paper's fusion, in place."""
+        if self._mode == "record":
+            setattr(seat, kind, video.clone())
+        elif self._mode == "fuse":
+            fuse_(video, getattr(seat, kind), self._weight)
+        else:
+            clips = len(self.background)
+            sources = video[:clips] if self._source_of is None else video[self._source_of]
+            for row in range(self._sources, len(video), clips):
+                fuse_(video[row : row + clips], sources, self._weight)
+
+    def _forget(self) -> None:
+        for seat in self.seats:
+            seat.key = seat.value = None
+
+    def _heard_at(self, seats: Iterator[Any] | Sequence[Any]) -> Iterator[None]:
+        """Runs the forward; RuntimeError if keys or values of any of the seats did not pass."""
+        seats = list(seats)
+        for seat in seats:
+            seat.heard_key = seat.heard_value = False
         try:
             yield
+        except BaseException:
+            self._forget()
+            raise
         finally:
-            self._mode = "off"
-
-    def check_heard(self, sites: list[AttentionSite]) -> None:
-        """Raise RuntimeError if keys or values of any site did not pass during the last locked forward."""
-        silent = [s.name for s in sites for kind in ("key", "value") if (s.name, kind) not in self._heard]
+            self._mode, self._rope = "off", None
+        silent = [seat.site.name for seat in seats if not (seat.heard_key and seat.heard_value)]
         if silent:
             raise RuntimeError(
                 f"attention site {silent[0]} was never heard during a locked forward; its processor skips norm_k or "
                 "to_v, or a step cache skipped its block, so the lock would have no effect there"
             )
 
-    def through(self, site: AttentionSite, kind: Literal["key", "value"], tokens: Tensor) -> Tensor:
-        """Keys or values on their way from the projection to the attention; blended in place."""
-        if self._mode == "off":
-            return tokens
-        self._heard.add((site.name, kind))
-        axis = site.key_axis if kind == "key" else 1
-        video = tokens.movedim(axis, 1)[:, site.video_tokens(self.background.shape[1])]
-        clips = len(self.background)
-        if self._mode == "record":
-            self._stored[site.name, kind] = video[self._kept]
-        elif self._mode == "fuse":
-            fuse_tokens_(video, self._stored[site.name, kind], self._weight, self._kept)
-        else:
-            for row in range(clips, len(video), clips):
-                fuse_(video[row : row + clips], video[:clips], self._weight)
-        return tokens
-
 
 @contextmanager
 def attached(tap: Tap, sites: list[AttentionSite]) -> Iterator[None]:
     """The tap in place at the sites; their processors are put back afterwards, also after an exception."""
     before = [site.module.processor for site in sites]
+    tap.seats = [_wrapper_class(type(processor))(site, tap) for site, processor in zip(sites, before)]
     try:
-        for site in sites:
-            site.module.processor = _wrapper_class(type(site.module.processor))(site, tap)
+        for site, seat in zip(sites, tap.seats):
+            site.module.processor = seat
         yield
     finally:
+        tap.seats = []
         for site, processor in zip(sites, before):
             site.module.processor = processor
 
 
 class _AttentionView:
-    """An attention module seen by its processor; all but three names fall through."""
+    """An attention module seen by its processor; all but four names fall through."""
 
-    def __init__(self, module: Any, site: AttentionSite, tap: Tap):
-        self._module, self._site, self._tap = module, site, tap
+    def __init__(self, module: Any, seat: Any):
+        self._module, self._seat, self._tap = module, seat, seat.tap
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
+    @property
+    def fused_projections(self) -> bool:
+        """Fused, a row's values could not become more than its queries, as they do in a packed forward."""
+        return self._module.fused_projections and not self._tap.packed
+
+    def norm_q(self, query: Tensor) -> Tensor:
+        return self._tap.rotated(self._seat.site, self._module.norm_q(query))
+
     def norm_k(self, key: Tensor) -> Tensor:
-        return self._tap.through(self._site, "key", self._module.norm_k(key))
+        return self._tap.through(self._seat, "key", self._module.norm_k(key))
 
     def to_v(self, hidden_states: Tensor) -> Tensor:
-        return self._tap.through(self._site, "value", self._module.to_v(hidden_states))
+        return self._tap.through(self._seat, "value", self._module.to_v(hidden_states))
 
     def to_qkv(self, hidden_states: Tensor) -> Tensor:
         fused = self._module.to_qkv(hidden_states)
-        self._tap.through(self._site, "value", fused.chunk(3, dim=-1)[2])
+        self._tap.through(self._seat, "value", fused.chunk(3, dim=-1)[2])
         return fused
 
 
@@ -130,13 +215,18 @@ def _wrapper_class(inner_class: type) -> type:
     """One class per processor class, so that torch.compile sees one piece of code for all layers."""
 
     class TappedProcessor:
+        """A seat of the tap: the wrapped processor, and what is stored of its layer."""
+
         def __init__(self, site: AttentionSite, tap: Tap):
             self.inner, self.site, self.tap = site.module.processor, site, tap
+            self.key: Tensor | None = None
+            self.value: Tensor | None = None
+            self.heard_key = self.heard_value = False
 
         # Families filter keyword arguments by the signature of the processor's __call__ and would drop RoPE.
         @functools.wraps(inner_class.__call__)
         def __call__(self, attn: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            return self.inner(_AttentionView(attn, self.site, self.tap), *args, **kwargs)
+            return self.inner(_AttentionView(attn, self), *args, **kwargs)
 
     for name in ("_attention_backend", "_parallel_config"):
         setattr(TappedProcessor, name, _forwarded(name))
@@ -146,3 +236,23 @@ def _wrapper_class(inner_class: type) -> type:
 def _forwarded(name: str) -> property:
     """An attribute that lives on the wrapped processor, so that set_attention_backend still reaches it."""
     return property(lambda self: getattr(self.inner, name, None), lambda self, value: setattr(self.inner, name, value))
+
+
+def _with_room(tokens: Tensor, chosen: Tensor, room: int) -> Tensor:
+    """The chosen tokens of a source row [1, S, D] and, behind them, room for an edit row's own."""
+    stored = tokens.new_empty(1, len(chosen) + room, tokens.shape[2])
+    stored[:, : len(chosen)] = tokens[:, chosen]
+    return stored
+
+
+def _extended(stored: Tensor, tokens: Tensor) -> Tensor:
+    """The source's tokens and then the row's own, which take the place of the last row's."""
+    everything = stored.to(tokens.device, non_blocking=True)
+    everything[:, -tokens.shape[1] :] = tokens
+    return everything
+
+
+def _on_host(stored: Tensor | None) -> Tensor | None:
+    if stored is None or stored.device.type == "cpu":
+        return stored
+    return torch.empty_like(stored, device="cpu", pin_memory=True).copy_(stored, non_blocking=True)

@@ -11,6 +11,8 @@ class EditRequest:
 
     video: uint8 [F, H, W, 3]. mask: bool [F, H, W], True where the edit may happen.
     `source_prompt` describes the source; without it the source branch gets the empty prompt.
+    `background_seed` draws the noise outside the mask, `seed` that inside and, where it is None, all of it. Requests
+    of one clip, mask, source prompt and background seed share what is computed of the source.
     """
 
     video: Tensor
@@ -19,6 +21,7 @@ class EditRequest:
     source_prompt: str = ""
     negative_prompt: str = ""
     seed: int = 0
+    background_seed: int | None = None
 
 
 @dataclass(frozen=True)

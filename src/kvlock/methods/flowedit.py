@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from kvlock.core.clips import Clips, prepare_clips
-from kvlock.core.edit import check_finite
 from kvlock.core.guidance import guide
 from kvlock.core.protocols import Backbone
+from kvlock.core.trace import check_finite
 from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.methods.table import FlowEditConfig
 
@@ -41,7 +41,7 @@ def edit_clips(
             difference += predict(source, edited + source - clips.source, sampler.timestep(step)) / config.num_noises
         update = (following - sigma) * difference
         edited = edited + (torch.where(clips.foreground[:, None], update, 0) if config.masked else update)
-        check_finite(edited, step)
+        check_finite(torch.isfinite(edited).all(), step)
         omega = config.target_boost * config.guidance_scale if config.guidance_scale > 1 else 1.0
         record = StepRecord(step, float(sigma), None, 0.0, omega, None)
         records.append([record] * len(requests))

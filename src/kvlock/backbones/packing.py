@@ -1,0 +1,129 @@
+"""Rows of any length in one forward of a Wan transformer: its own `forward`, blocks and weights, row after row.
+
+A row's tokens lie behind each other as a video of single patches, so that patch embedding, head and unpatchify work as
+they are. The rotary embedding and the blocks stand in for themselves while it runs: positions are gathered for the
+tokens that are there, and a block is called once a row. Everything but attention looks at one token at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor, nn
+
+from kvlock.core.protocols import Flow, TokenRow
+
+Rope = list[tuple[Tensor, Tensor]]
+
+
+def packed_forward(transformer: nn.Module, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
+    """`Backbone.predict_packed` for WanTransformer3DModel and WanVACETransformer3DModel."""
+    patch = transformer.config.patch_size
+    inputs = {"hidden_states": torch.cat([_patches(row.latents, row.tokens, patch) for row in rows], dim=2)}
+    if rows[0].condition is not None:
+        controls = [_patches(row.condition, row.tokens, patch) for row in rows]
+        inputs["control_hidden_states"] = torch.cat(controls, dim=2).to(transformer.dtype)
+    inputs["hidden_states"] = inputs["hidden_states"].to(transformer.dtype)
+    with _row_by_row(transformer, rows, flow):
+        packed = transformer(
+            **inputs,
+            timestep=timestep.to(rows[0].latents.device)[None],
+            encoder_hidden_states=torch.cat([row.prompt_embeds for row in rows], dim=1).to(transformer.dtype),
+            return_dict=False,
+        )[0].float()
+    outputs = packed.split([len(row.tokens) * patch[0] for row in rows], dim=2)
+    return [_unpacked(output, row, patch) for output, row in zip(outputs, rows)]
+
+
+def rotate(head_dim: int, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Wan's rotary embedding of queries or keys [B, S, inner]; cos and sin [1, S, 1, head_dim]."""
+    heads = tokens.unflatten(-1, (-1, head_dim))
+    return apply_rotary_emb(heads, (cos[0, :, 0], sin[0, :, 0]), sequence_dim=1).flatten(-2)
+
+
+@contextmanager
+def _row_by_row(transformer: nn.Module, rows: Sequence[TokenRow], flow: Flow) -> Iterator[None]:
+    """The transformer's rope and blocks replaced by their packed forms."""
+    before = {
+        name: getattr(transformer, name) for name in ("rope", "blocks", "vace_blocks") if hasattr(transformer, name)
+    }
+    kinds = {"blocks": _Block, "vace_blocks": _ControlBlock}
+    try:
+        transformer.rope = _Rope(before["rope"], rows)
+        for name in before.keys() & kinds.keys():
+            setattr(transformer, name, nn.ModuleList(kinds[name](block, rows, flow) for block in before[name]))
+        yield
+    finally:
+        for name, module in before.items():
+            setattr(transformer, name, module)
+
+
+class _Rope(nn.Module):
+    """Cosines and sines of each row's own tokens, from the model's rotary embedding of whole latents."""
+
+    def __init__(self, rope: nn.Module, rows: Sequence[TokenRow]):
+        super().__init__()
+        self.rope, self.rows = rope, rows
+
+    def forward(self, hidden_states: Tensor) -> Rope:
+        cos, sin = self.rope(self.rows[0].latents)
+        return [(cos[:, row.tokens], sin[:, row.tokens]) for row in self.rows]
+
+
+class _Packed(nn.Module):
+    """A block that is called once a row; RoPE is left to the flow."""
+
+    def __init__(self, block: nn.Module, rows: Sequence[TokenRow], flow: Flow):
+        super().__init__()
+        self.block, self.flow = block, flow
+        self.tokens = [len(row.tokens) for row in rows]
+        self.texts = [row.prompt_embeds.shape[1] for row in rows]
+
+
+class _Block(_Packed):
+    def forward(self, hidden_states: Tensor, prompts: Tensor, temb: Tensor, ropes: Rope) -> Tensor:
+        """Writes in place."""
+        packed = zip(hidden_states.split(self.tokens, dim=1), prompts.split(self.texts, dim=1), ropes)
+        for number, (row, prompt, rope) in enumerate(packed):
+            self.flow.enter(number, rope)
+            row.copy_(self.block(row, prompt, temb, None))
+        self.flow.leave()
+        return hidden_states
+
+
+class _ControlBlock(_Packed):
+    def forward(
+        self, hidden_states: Tensor, prompts: Tensor, control: Tensor, temb: Tensor, ropes: Rope
+    ) -> tuple[Tensor, Tensor]:
+        """Writes the control in place; what goes to the trunk is new."""
+        hints = []
+        splits = hidden_states.split(self.tokens, dim=1), control.split(self.tokens, dim=1)
+        for number, (row, told, prompt, rope) in enumerate(zip(*splits, prompts.split(self.texts, dim=1), ropes)):
+            self.flow.enter(number, rope)
+            hint, new = self.block(row, prompt, told, temb, None)
+            told.copy_(new)
+            hints.append(hint)
+        self.flow.leave()
+        return torch.cat(hints, dim=1), control
+
+
+def _patches(latents: Tensor, tokens: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Latents [1, C, F, H, W] -> the tokens' patches one behind the other [1, C, n * p_t, p_h, p_w]."""
+    return _as_tokens(latents, patch)[:, :, tokens].flatten(2, 3)
+
+
+def _unpacked(output: Tensor, row: TokenRow, patch: tuple[int, int, int]) -> Tensor:
+    """The opposite, zero where there is no token."""
+    p_t, p_h, p_w = patch
+    channels, (frames, height, width) = output.shape[1], row.latents.shape[2:]
+    tokens = output.new_zeros(1, channels, frames * height * width // (p_t * p_h * p_w), p_t, p_h, p_w)
+    tokens[:, :, row.tokens] = output.unflatten(2, (-1, p_t))
+    grid = tokens.unflatten(2, (frames // p_t, height // p_h, width // p_w))
+    return grid.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(1, channels, frames, height, width)
+
+
+def _as_tokens(latents: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """[1, C, F, H, W] -> [1, C, L, p_t, p_h, p_w]."""
+    split = latents.unflatten(4, (-1, patch[2])).unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
+    return split.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(2, 4)
