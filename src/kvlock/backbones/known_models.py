@@ -15,7 +15,8 @@ class KnownModel:
 
     `source` is a hub id, or the name of a folder that comes with kvlock. `parameters` counts the DiT, in millions;
     `weights_gb` is the whole pipeline's weights as loaded. `size` is (height, width); clips are scaled to its area.
-    `defaults` are the fields of KVLockConfig that differ from the paper's.
+    `defaults` are the fields of KVLockConfig that differ from the paper's, `architecture` those of the transformer's
+    config that differ from diffusers' own, so that costs are known before anything is fetched.
     """
 
     name: str
@@ -30,18 +31,31 @@ class KnownModel:
     flow_shift: float | None = None
     packaged: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
 
 
 _SHAPES: dict[str, Any] = dict(
     licence="Apache-2.0", size=(96, 96), max_frames=33, max_sequence_length=16, packaged=True, defaults=SHAPES_DEFAULTS
 )
 _WAN: dict[str, Any] = dict(licence="Apache-2.0", size=(480, 832), max_frames=81, flow_shift=3.0)
+_SMALL_WAN: dict[str, Any] = dict(num_attention_heads=12, ffn_dim=8960, num_layers=30)
+_SMALL_VACE: dict[str, Any] = dict(_SMALL_WAN, vace_layers=list(range(0, 30, 2)))
 KNOWN_MODELS = (
     KnownModel("shapes", "shapes-vace", "wan-vace", 6.0, 0.05, **_SHAPES),
     KnownModel("shapes-t2v", "shapes-t2v", "wan", 4.0, 0.05, **_SHAPES),
-    KnownModel("wan2.1-t2v-1.3b", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan", 1419, 14.7, **_WAN),
+    KnownModel(
+        "wan2.1-t2v-1.3b", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan", 1419, 14.7, **_WAN, architecture=_SMALL_WAN
+    ),
     KnownModel("wan2.1-t2v-14b", "Wan-AI/Wan2.1-T2V-14B-Diffusers", "wan", 14288, 40.5, **_WAN),
-    KnownModel("wan2.1-vace-1.3b", "Wan-AI/Wan2.1-VACE-1.3B-diffusers", "wan-vace", 2153, 16, **_WAN),
+    KnownModel(
+        "wan2.1-vace-1.3b",
+        "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+        "wan-vace",
+        2153,
+        16,
+        **_WAN,
+        architecture=_SMALL_VACE,
+    ),
     KnownModel("wan2.1-vace-14b", "Wan-AI/Wan2.1-VACE-14B-diffusers", "wan-vace", 17337, 46, **_WAN),
 )
 

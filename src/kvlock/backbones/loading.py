@@ -43,8 +43,8 @@ def load_backbone(
     if offload and place.type == "cpu":
         raise ValueError("offload moves components between CPU and GPU; with --device cpu leave it off")
     known = known_model(model)
-    source = _source(model)
-    pipeline_class, backbone_class = FAMILIES[_pipeline_name(model, source)]
+    source = model_source(model)
+    pipeline_class, backbone_class = FAMILIES[pipeline_name(model, source)]
     vae = _from_pretrained(AutoencoderKLWan, source, subfolder="vae", dtype=torch.float32)
     pipe = _from_pretrained(pipeline_class, source, vae=vae, dtype=precision)
     check_flow_matching(pipe.scheduler)
@@ -87,7 +87,7 @@ def weights_digest(model: str) -> str:
 
     Of the bytes where they are few (the built-in models), of names and sizes where they are many.
     """
-    folder = Path(_source(model))
+    folder = Path(model_source(model))
     if not folder.is_dir():
         return ""
     digest = hashlib.sha256()
@@ -99,7 +99,7 @@ def weights_digest(model: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _source(model: str) -> str:
+def model_source(model: str) -> str:
     """A folder or hub id that diffusers can load."""
     known = known_model(model)
     if known and known.packaged:
@@ -115,7 +115,7 @@ def _source(model: str) -> str:
     raise ValueError(f"model {model!r} is neither a known name ({names}), nor a folder, nor a hub id (owner/name)")
 
 
-def _pipeline_name(model: str, source: str) -> str:
+def pipeline_name(model: str, source: str) -> str:
     """The pipeline class of a model that can be edited with, and is whole and safe where it is a folder."""
     folder = Path(source) if Path(source).is_dir() else None
     index = _folder_index(model, folder) if folder else _hub_index(model, source)

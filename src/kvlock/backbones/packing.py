@@ -5,8 +5,10 @@ they are. The rotary embedding and the blocks stand in for themselves while it r
 tokens that are there, and a block is called once a row. Everything but attention looks at one token at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
@@ -48,11 +50,11 @@ def _row_by_row(transformer: nn.Module, rows: Sequence[TokenRow], flow: Flow) ->
     before = {
         name: getattr(transformer, name) for name in ("rope", "blocks", "vace_blocks") if hasattr(transformer, name)
     }
-    kinds = {"blocks": _Block, "vace_blocks": _ControlBlock}
     try:
         transformer.rope = _Rope(before["rope"], rows)
-        for name in before.keys() & kinds.keys():
-            setattr(transformer, name, nn.ModuleList(kinds[name](block, rows, flow) for block in before[name]))
+        for name, packed in (("blocks", _Block), ("vace_blocks", _ControlBlock)):
+            if name in before:
+                setattr(transformer, name, nn.ModuleList(packed(block, rows, flow) for block in before[name]))
         yield
     finally:
         for name, module in before.items():
@@ -93,10 +95,17 @@ class _Block(_Packed):
 
 
 class _ControlBlock(_Packed):
+    """What it tells the trunk is computed when the trunk comes to it, so that few hints are held at once."""
+
     def forward(
         self, hidden_states: Tensor, prompts: Tensor, control: Tensor, temb: Tensor, ropes: Rope
-    ) -> tuple[Tensor, Tensor]:
-        """Writes the control in place; what goes to the trunk is new."""
+    ) -> tuple[Any, Tensor]:
+        """Writes the control in place."""
+        run = partial(self._run, hidden_states, prompts, control, temb, ropes)
+        first = self.block.proj_in is not None  # it reads the hidden states, which the trunk is about to overwrite
+        return run() if first else _Late(run), control
+
+    def _run(self, hidden_states: Tensor, prompts: Tensor, control: Tensor, temb: Tensor, ropes: Rope) -> Tensor:
         hints = []
         splits = hidden_states.split(self.tokens, dim=1), control.split(self.tokens, dim=1)
         for number, (row, told, prompt, rope) in enumerate(zip(*splits, prompts.split(self.texts, dim=1), ropes)):
@@ -105,7 +114,17 @@ class _ControlBlock(_Packed):
             told.copy_(new)
             hints.append(hint)
         self.flow.leave()
-        return torch.cat(hints, dim=1), control
+        return torch.cat(hints, dim=1)
+
+
+class _Late:
+    """A hint to come; all that the transformer does with it first is to ask for it on its own device."""
+
+    def __init__(self, run: Callable[[], Tensor]):
+        self.run = run
+
+    def to(self, device: torch.device) -> Tensor:
+        return self.run().to(device)
 
 
 def _patches(latents: Tensor, tokens: Tensor, patch: tuple[int, int, int]) -> Tensor:

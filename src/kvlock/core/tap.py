@@ -80,12 +80,13 @@ class Tap:
         self._packed = ("supply", "extend")
         self._source_rows = int(first)
         held = self._held.pop(clip, [])
-        if not first:
-            for seat, kept in zip(self.seats, held, strict=True):
-                seat.key, seat.value = kept
+        if first:
+            held.clear()
+        for seat, kept in zip(self.seats, held):
+            seat.key, seat.value = kept
         yield from self._heard_at(self.seats)
         if keep:
-            self._held[clip] = [(seat.key, seat.value) for seat in self.seats]
+            self._held[clip] = [(seat.key, seat.value) for seat in self.seats] if first else held
         self._forget()
 
     def enter(self, row: int, rope: tuple[Tensor, Tensor]) -> None:
@@ -93,12 +94,13 @@ class Tap:
         self._mode, self._rope = self._packed[row >= self._source_rows], rope
 
     def leave(self) -> None:
-        """In a packed forward: the last row has left a block."""
+        """In a packed forward: the last row has left a block, whose keys and values go or are put by."""
         self._mode, self._rope = "off", None
-        if not self._keep:
-            self._forget()
-        elif self._host:
-            for seat in self.seats:
+        for seat in self.seats:
+            if not (self._keep and self._source_rows):
+                if seat.heard_value:
+                    seat.key = seat.value = None
+            elif self._host:
                 seat.key, seat.value = _on_host(seat.key), _on_host(seat.value)
 
     def through(self, seat: Any, kind: Kind, tokens: Tensor) -> Tensor:
@@ -115,7 +117,10 @@ class Tap:
             setattr(seat, kind, _with_room(tokens, self._context, self._room))
             return tokens
         if mode == "extend":
-            return _extended(getattr(seat, kind), tokens)
+            stored = getattr(seat, kind).to(tokens.device, non_blocking=True)
+            stored[:, -tokens.shape[1] :] = tokens  # in the place of the last row's
+            setattr(seat, kind, stored)
+            return stored
         if not site.control:
             axis = site.key_axis if kind == "key" else 1
             self._blend(seat, kind, tokens.movedim(axis, 1)[:, site.video_tokens(self.background.shape[1])])
@@ -243,13 +248,6 @@ def _with_room(tokens: Tensor, chosen: Tensor, room: int) -> Tensor:
     stored = tokens.new_empty(1, len(chosen) + room, tokens.shape[2])
     stored[:, : len(chosen)] = tokens[:, chosen]
     return stored
-
-
-def _extended(stored: Tensor, tokens: Tensor) -> Tensor:
-    """The source's tokens and then the row's own, which take the place of the last row's."""
-    everything = stored.to(tokens.device, non_blocking=True)
-    everything[:, -tokens.shape[1] :] = tokens
-    return everything
 
 
 def _on_host(stored: Tensor | None) -> Tensor | None:
