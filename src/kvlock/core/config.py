@@ -88,8 +88,10 @@ class KVLockConfig:
         "latents are the source's",
     )
     drop_margin: int = _option(1, "tokens around the mask that are computed where the background is dropped")
-    source_refresh: int = _option(
-        1, "where the background is dropped, run the source at every so many steps and use its keys and values again"
+    source_refresh: int | float = _option(
+        1,
+        "where the background is dropped, run the source once in so many steps, a count or a fraction of N, and use its "
+        "keys and values again",
     )
     source_store: Literal["device", "host"] = _option(
         "device", "where the source's keys and values wait for the next steps"
@@ -137,7 +139,8 @@ class KVLockConfig:
         sound = len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1
         _require(sound, self, "guidance_interval", "a lower and an upper noise level from 0 to 1")
         _require(self.drop_margin >= 0, self, "drop_margin", "0 or more")
-        _require(self.source_refresh >= 1, self, "source_refresh", "1 or more")
+        whole = isinstance(self.source_refresh, int) and self.source_refresh >= 1
+        _require(whole or 0 < self.source_refresh < 1, self, "source_refresh", "a count from 1, or a fraction below 1")
         _require(0 <= self.background_context <= 1, self, "background_context", "a number from 0 to 1")
         if self.drop_background == "none":
             for name, rest in (("source_refresh", 1), ("background_context", 1.0)):
@@ -165,6 +168,11 @@ class KVLockConfig:
     def window_steps(self) -> int:
         """W as a count; two predictions at least."""
         return max(2, self.count(self.window))
+
+    @property
+    def refresh_steps(self) -> int:
+        """Steps from one run of the source to the next, where the background is dropped; 1 runs it in each."""
+        return self.count(self.source_refresh)
 
     def count(self, steps: int | float) -> int:
         """A count of steps that is given as one, or as a fraction of N; a fraction above 0 is at least one step."""

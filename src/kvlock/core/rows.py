@@ -97,7 +97,7 @@ class Rows:
             members = [b for b, its_source in enumerate(self.clips.source_of) if its_source == place]
             rows = [self._row(source, self.source_prompt, clip, sets.source)] * first
             rows += [self._row(latents, prompt, b, sets.edit) for b in members for prompt in prompts]
-            keep = self.config.source_refresh > 1
+            keep = self.config.refresh_steps > 1
             with self.tap.extending(sets.context, len(sets.edit), place, first, keep):
                 predictions = self.backbone.predict_packed(rows, timestep, self.tap)
             everything += predictions[first:]

@@ -88,7 +88,7 @@ def drops(config: KVLockConfig, step: int) -> bool:
 def refreshes(config: KVLockConfig, step: int) -> bool:
     """Whether the source is run at `step`, one of those that drop the background."""
     earlier = sum(drops(config, before) for before in range(config.first_step, step))
-    return earlier % config.source_refresh == 0
+    return earlier % config.refresh_steps == 0
 
 
 def guides(config: KVLockConfig, sigma: float) -> bool:

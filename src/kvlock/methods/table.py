@@ -54,6 +54,7 @@ _CALIBRATED: dict[str, Any] = dict(
     guidance_floor=1 / 3,
     guidance_boost=1.0,
 )
+_DROP: dict[str, Any] = dict(_STEADY, drop_background="all")
 _ADAEDIT: dict[str, Any] = dict(
     adaptive_guidance=False, unconditional_scale=False, lock_steps=1.0, inject_steps=4 / 15
 )
@@ -81,6 +82,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "calibrated-omega": dict(_CALIBRATED, fusion_ratio=0.0),
     "constant": dict(_STEADY, fusion_ratio=0.8),
     "constant-omega": dict(_STEADY, fusion_ratio=0.0),
+    "drop-locked": dict(_STEADY, drop_background="locked", fusion_ratio=1.0),
+    "drop": _DROP,
+    "drop-2": dict(_DROP, source_refresh=2),
+    "drop-4": dict(_DROP, source_refresh=4),
+    "drop-context": dict(_DROP, source_refresh=2, background_context=0.4),
+    "fast": dict(_DROP, source_refresh=0.25, background_context=0.7, guidance_interval=(0.5, 1.0)),
     "proedit": dict(
         _UNTIED,
         fusion_ratio=1.0,
