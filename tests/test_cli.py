@@ -55,7 +55,7 @@ def test_an_edit_writes_its_files_and_can_be_made_again_to_the_byte(arguments, t
     assert re.search(r"background: PSNR [\d.]+ dB, SSIM [\d.]+ \(VAE alone: [\d.]+ dB", said)
     assert "clip: size 96x96 kept, 9 frames kept" in said
     run = json.loads((out / "run.json").read_text())
-    assert run["config"]["threshold"] == 0.02 and run["arguments"]["prompt"] == "a red cat"
+    assert run["config"]["threshold"] == 0.02 and run["arguments"]["prompt"] == ["a red cat"]
     assert {"torch", "diffusers", "kvlock", "python"} <= set(run["versions"])
     assert len(json.loads((out / "trace.json").read_text())) == 3
     edited, source = (read_video(p, 99) for p in (out / "edited.mp4", arguments[""]))

@@ -13,6 +13,7 @@ _HOMES = {
     "NonFiniteError": "kvlock.core.trace",
     "edit_clips": "kvlock.editing",
     "edit": "kvlock.editing",
+    "edit_variants": "kvlock.editing",
     "default_config": "kvlock.editing",
     "load_backbone": "kvlock.backbones.loading",
 }

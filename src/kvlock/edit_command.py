@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,15 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kvlock.backbones.estimate import Estimator, Place, settle
 from kvlock.backbones.known_models import KnownModel, known_model
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
 from kvlock.core.config import KVLockConfig
+from kvlock.core.mask import latent_foreground
 from kvlock.core.types import EditRequest, StepRecord
-from kvlock.editing import background_report, edit, fit_of
+from kvlock.editing import BackgroundReport, background_report, edit_variants, fit_of
 from kvlock.media.composite import composite
-from kvlock.media.fit import Fit
+from kvlock.media.fit import Fit, fit_mask
 from kvlock.media.mask import read_mask
 from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
 from kvlock.media.video import Clip, read_video, write_video
@@ -38,40 +41,62 @@ if TYPE_CHECKING:
 MOST_FRAMES = 1024  # for models whose own limit is not known
 
 
-def run_edit(arguments: "Edit", config: MethodConfig) -> None:
-    """One edit from files to files."""
+def run_edit(arguments: "Edit", config: MethodConfig, given: set[str]) -> None:
+    """One edit, or several of one clip, from files to files; what is `given` of the config is not chosen here."""
     known = known_model(arguments.model)
     clip, mask = _read(arguments, known)
     _warn(arguments, known, mask)
+    requests = _requests(arguments, clip, mask)
+    device = resolve_device(arguments.device)
+    estimator = Estimator(arguments.model, resolve_dtype(arguments.dtype, str(device)), arguments.tile_vae)
+    fit = fit_of(estimator.backbone, requests[0], arguments.area_of(known), known.max_frames if known else MOST_FRAMES)
+    if isinstance(config, KVLockConfig):
+        foreground = latent_foreground(fit_mask(mask, fit)[None], estimator.backbone.vae_stride)[0]
+        config = settle(
+            estimator, config, given, Place(device, fit.model, foreground, len(requests), arguments.offload)
+        )
     backbone = load_backbone(
-        arguments.model, arguments.device, arguments.dtype, arguments.offload, arguments.flow_shift
+        arguments.model,
+        arguments.device,
+        arguments.dtype,
+        arguments.offload,
+        arguments.flow_shift,
+        tile_vae=arguments.tile_vae,
     )
-    request = EditRequest(
-        torch.from_numpy(clip.frames),
-        torch.from_numpy(mask),
-        arguments.prompt,
-        arguments.source_prompt,
-        arguments.negative_prompt,
-        arguments.seed,
-    )
-    fit = fit_of(backbone, request, arguments.area_of(known), known.max_frames if known else MOST_FRAMES)
-    run = _run_record(arguments, config, fit)
     print(f"clip: {fit}")
     with _progress(config.num_inference_steps - config.first_step) as on_step:
-        result = edit(backbone, request, config, fit, on_step)
-    edited = result.video.numpy()
+        results = edit_variants(backbone, requests, config, fit, on_step)
+    videos = [result.video.numpy() for result in results]
     if arguments.composite:
-        edited = composite(clip.frames, edited, mask)
-    report = background_report(backbone, request, edited, fit)
-    out = Path(arguments.out)
+        videos = [composite(clip.frames, edited, mask) for edited in videos]
+    reports = [background_report(backbone, requests[0], edited, fit) for edited in videos]
+    out, run = Path(arguments.out), _run_record(arguments, config, fit)
+    watched = config.threshold if isinstance(config, KVLockConfig) and config.watches_variance else None
+    writers = [
+        partial(_write_edit, clip, mask, edited, result.trace, arguments.lossless, watched)
+        for edited, result in zip(videos, results)
+    ]
     if out.suffix.lower() == ".mp4":
-        write_video(out, edited, clip, arguments.lossless)
+        write_video(out, videos[0], clip, arguments.lossless)
+    elif len(results) == 1:
+        _write_whole(out, writers[0], run | {"background": _measured(reports[0])})
     else:
-        measured = {name: None if math.isnan(value) else value for name, value in asdict(report).items()}
-        run |= {"background": measured}
-        watched = config.threshold if isinstance(config, KVLockConfig) and config.watches_variance else None
-        _write_folder(out, clip, mask, edited, result.trace, run, arguments.lossless, watched)
-    print(f"{report}\nwritten: {out}")
+        _write_variants(out, writers, requests, reports, videos, run)
+    for request, report in zip(requests, reports):
+        print(report if len(requests) == 1 else f"{request.prompt}, seed {request.seed}: {report}")
+    print(f"written: {out}")
+
+
+def _requests(arguments: "Edit", clip: Clip, mask: np.ndarray) -> list[EditRequest]:
+    """One a variant, of the same tensors."""
+    video, inside, variants = torch.from_numpy(clip.frames), torch.from_numpy(mask), arguments.variants()
+    background = arguments.background_seed
+    if background is None and len(variants) > 1:
+        background = variants[0][1]
+    return [
+        EditRequest(video, inside, prompt, arguments.source_prompt, arguments.negative_prompt, seed, background)
+        for prompt, seed in variants
+    ]
 
 
 def _read(arguments: "Edit", known: KnownModel | None) -> tuple[Clip, np.ndarray]:
@@ -90,7 +115,7 @@ def _warn(arguments: "Edit", known: KnownModel | None, mask: np.ndarray) -> None
     if known and known.packaged:
         from kvlock.shapes.checkpoint import VOCABULARY
 
-        words = re.findall(r"\w+", arguments.prompt)
+        words = re.findall(r"\w+", " ".join(arguments.prompt))
         unknown = sorted({w for w in words if w not in VOCABULARY})
         if unknown:
             print(
@@ -116,27 +141,56 @@ def _run_record(arguments: "Edit", config: MethodConfig, fit: Fit) -> dict[str, 
     }
 
 
-def _write_folder(
-    out: Path,
+def _measured(report: BackgroundReport) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in asdict(report).items()}
+
+
+def _write_edit(
     clip: Clip,
     mask: np.ndarray,
     edited: np.ndarray,
     trace: tuple[StepRecord, ...],
-    run: dict[str, Any],
     lossless: bool,
     threshold: float | None,
+    folder: Path,
 ) -> None:
-    """All files in a hidden folder first, then moved into place together; `threshold` is for the trace's plot."""
+    """The clips, the pictures and the trace of one edit; `threshold` is for the trace's plot."""
+    write_video(folder / "edited.mp4", edited, clip, lossless)
+    write_video(folder / "comparison.mp4", side_by_side(clip.frames, mask, edited), replace(clip, path=Path()))
+    sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
+    sheet.save(folder / "sheet.png")
+    (folder / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
+    plot_trace(trace, threshold, folder / "trace.png")
+
+
+def _write_variants(
+    out: Path,
+    writers: list[Callable[[Path], None]],
+    requests: list[EditRequest],
+    reports: list[BackgroundReport],
+    videos: list[np.ndarray],
+    run: dict[str, Any],
+) -> None:
+    """A folder a variant, and one sheet of all."""
+    out.mkdir(exist_ok=True)
+    variants, source = [], requests[0].video.numpy()
+    rows = {"source": source, "mask": mask_overlay(source, requests[0].mask.numpy())}
+    for number, (write, request, report, edited) in enumerate(zip(writers, requests, reports, videos), start=1):
+        folder = f"variant-{number}"
+        _write_whole(out / folder, write)
+        variants.append({"folder": folder, "prompt": request.prompt, "seed": request.seed} | _measured(report))
+        rows[f"{folder}: {request.prompt}, seed {request.seed}"] = edited
+    _write_whole(out, lambda folder: contact_sheet(rows).save(folder / "sheet.png"), run | {"variants": variants})
+
+
+def _write_whole(out: Path, write: Callable[[Path], None], run: dict[str, Any] | None = None) -> None:
+    """`write` fills a hidden folder first; then its files and run.json are moved into place together."""
     place = out if out.is_dir() else out.absolute().parent  # on one file system with what they are moved to
     unfinished = Path(tempfile.mkdtemp(prefix=".kvlock-", dir=place))
     try:
-        write_video(unfinished / "edited.mp4", edited, clip, lossless)
-        write_video(unfinished / "comparison.mp4", side_by_side(clip.frames, mask, edited), replace(clip, path=Path()))
-        sheet = contact_sheet({"source": clip.frames, "mask": mask_overlay(clip.frames, mask), "edited": edited})
-        sheet.save(unfinished / "sheet.png")
-        (unfinished / "trace.json").write_text(json.dumps([asdict(r) for r in trace], indent=1))
-        plot_trace(trace, threshold, unfinished / "trace.png")
-        (unfinished / "run.json").write_text(json.dumps(run, indent=1))
+        write(unfinished)
+        if run:
+            (unfinished / "run.json").write_text(json.dumps(run, indent=1))
         out.mkdir(exist_ok=True)
         for file in unfinished.iterdir():
             os.replace(file, out / file.name)
@@ -145,8 +199,8 @@ def _write_folder(
 
 
 @contextmanager
-def _progress(steps: int) -> Iterator[Callable[[StepRecord], None]]:
-    """A bar with an estimate; gives the function that each step's record goes to."""
+def _progress(steps: int) -> Iterator[Callable[[list[StepRecord]], None]]:
+    """A bar with an estimate; gives the function that each step's records go to, of which the first is shown."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -156,7 +210,8 @@ def _progress(steps: int) -> Iterator[Callable[[StepRecord], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("edit", total=steps, variance="-", alpha="-", omega="-")
 
-        def on_step(record: StepRecord) -> None:
+        def on_step(records: list[StepRecord]) -> None:
+            record = records[0]
             variance = "-" if record.variance is None else f"{record.variance:.4f}"
             alpha, omega = f"{record.fusion_ratio:.2f}", f"{record.guidance_scale:.2f}"
             bar.update(task, advance=1, variance=variance, alpha=alpha, omega=omega)

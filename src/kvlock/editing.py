@@ -78,12 +78,30 @@ def edit(
     Without `fit` the clip's size is kept, rounded to the model's multiples, and its frames are padded to the VAE's
     rhythm; both are undone. Raises ValueError for an unsuitable request, NonFiniteError if the model breaks down.
     """
-    check_request(request)
-    fit = fit or fit_of(backbone, request, None, None)
-    fitted = replace(request, video=fit_video(request.video.numpy(), fit), mask=fit_mask(request.mask.numpy(), fit))
     told = (lambda records: on_step(records[0])) if on_step else None
-    result = edit_clips(backbone, [fitted], config, told)[0]
-    return replace(result, video=torch.from_numpy(unfit_video(result.video, fit)))
+    return edit_variants(backbone, [request], config, fit, told)[0]
+
+
+def edit_variants(
+    backbone: Backbone,
+    requests: list[EditRequest],
+    config: MethodConfig,
+    fit: Fit | None = None,
+    on_step: Callable[[list[StepRecord]], None] | None = None,
+) -> list[EditResult]:
+    """The same for several edits of one clip and mask, which share what is computed of the source.
+
+    They share it where they have the same `source_prompt` and `background_seed`.
+    """
+    for request in requests:
+        check_request(request)
+    first = requests[0]
+    if any(r.video is not first.video or r.mask is not first.mask for r in requests):
+        raise ValueError("variants are edits of one clip; give all requests the same video and mask")
+    fit = fit or fit_of(backbone, first, None, None)
+    video, mask = fit_video(first.video.numpy(), fit), fit_mask(first.mask.numpy(), fit)
+    results = edit_clips(backbone, [replace(r, video=video, mask=mask) for r in requests], config, on_step)
+    return [replace(result, video=torch.from_numpy(unfit_video(result.video, fit))) for result in results]
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
-"""What an edit needs of a device, before anything is loaded."""
+"""What an edit needs of a device, before anything is loaded, and which way of running it the device has room for."""
 
+import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from kvlock.backbones.loading import model_source
 from kvlock.backbones.rates import attention_rate, seconds
 from kvlock.backbones.skeleton import assembled, skeleton
 from kvlock.core.config import KVLockConfig
+from kvlock.core.tokens import computed_latents
 
 UMT5_XXL = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
+SMALL_BATCH = 1e9
 TEXT_TOKENS = 512
 VAE_FRAMES = 9  # from here on the VAE, which goes frame by frame, needs no more than room for what it gives
 
@@ -32,16 +35,28 @@ class Rates:
 
 
 class Estimator:
-    """A model without weights, at one size of clip: foreground bool [F, H, W] of latents says what may be edited."""
+    """A model without weights."""
 
     def __init__(self, model: str, dtype: torch.dtype, tile_vae: bool = False):
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype, self.tiled = model, dtype, tile_vae
         self.backbone = skeleton(model, "meta", dtype)
         if tile_vae:
             self.backbone.pipe.vae.enable_tiling()
 
+    def latent_size(self, video_size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Frames, height and width of the latents. Raises ValueError for a clip that the model cannot take."""
+        multiples = [stride * patch for stride, patch in zip(self.backbone.vae_stride, self.backbone.patch_size)]
+        frames, *sides = video_size
+        if (frames - 1) % multiples[0] or any(side % multiple for side, multiple in zip(sides, multiples[1:])):
+            raise ValueError(
+                f"{sides[1]}x{sides[0]} and {frames} frames do not suit {self.model}; expected sides that divide by "
+                f"{multiples[2]} and {multiples[1]}, and {multiples[0]}n+1 frames"
+            )
+        stride = self.backbone.vae_stride
+        return (frames - 1) // stride[0] + 1, sides[0] // stride[1], sides[1] // stride[2]
+
     def cost(self, foreground: Tensor, config: KVLockConfig, variants: int = 1) -> Cost:
-        """The denoising."""
+        """The denoising; foreground: latents bool [F, H, W]."""
         return denoising_cost(self.backbone, foreground, config, variants)
 
     def peak_bytes(self, cost: Cost, video_size: tuple[int, int, int], offload: bool) -> int:
@@ -49,7 +64,7 @@ class Estimator:
         pipe = self.backbone.pipe
         transformer = sum(p.numel() * p.element_size() for p in pipe.transformer.parameters())
         vae = sum(p.numel() * p.element_size() for p in pipe.vae.parameters())
-        text = self._text_parameters() * self.dtype.itemsize
+        text = self._text_parameters * self.dtype.itemsize
         coding = self._vae_peak(video_size)
         if offload:
             return max(text, transformer + cost.peak_bytes, vae + coding)
@@ -74,6 +89,7 @@ class Estimator:
         given = inputs(device)
         return Rates(linear / (seconds(lambda: real.blocks[0](*given, None), device) - inside / attention), attention)
 
+    @functools.cached_property
     def _text_parameters(self) -> int:
         known = known_model(self.model)
         packaged = known is None or known.packaged
@@ -83,19 +99,70 @@ class Estimator:
         with torch.device("meta"):
             return sum(p.numel() for p in UMT5EncoderModel(config).parameters())
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019
     @torch.no_grad()
     def _vae_peak(self, video_size: tuple[int, int, int]) -> int:
         """Encoding or decoding, whichever takes more."""
         (frames, height, width), vae = video_size, self.backbone.pipe.vae
-        stride, few = self.backbone.vae_stride, min(frames, VAE_FRAMES)
+        few = min(frames, VAE_FRAMES)
         video = torch.empty(1, 3, few, height, width, device="meta")
-        latents = (vae.config.z_dim, (few - 1) // stride[0] + 1, height // stride[1], width // stride[2])
-        coded = torch.empty(1, *latents, device="meta")
+        coded = torch.empty(1, vae.config.z_dim, *self.latent_size((few, height, width)), device="meta")
         peaks = (
             peak_of(lambda: vae.encode(video).latent_dist.mode()),
             peak_of(lambda: vae.decode(coded, return_dict=False)),
         )
         return max(peaks) + (frames - few) * 3 * height * width * 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an edit is to run: video_size is frames, height, width; foreground as in `denoising_cost`."""
+
+    device: torch.device
+    video_size: tuple[int, int, int]
+    foreground: Tensor
+    variants: int = 1
+    offload: bool = False
+
+
+def settle(estimator: Estimator, config: KVLockConfig, given: set[str], place: Place) -> KVLockConfig:
+    """The config with `rows` and `source_store` chosen, where they are not `given`, by what each would need.
+
+    Rows run one by one where a batch would need a gigabyte more than the weights; the source's keys and values wait in
+    the host's memory where the device has no room. Raises ValueError, with what would fit, where the edit does not.
+    """
+    there = device_bytes(place.device)
+
+    def need(cost: Cost, offload: bool = place.offload) -> int:
+        return estimator.peak_bytes(cost, place.video_size, offload)
+
+    cost = estimator.cost(place.foreground, config, place.variants)
+    if "rows" not in given and cost.peak_bytes > SMALL_BATCH:
+        config = replace(config, rows="sequential")
+        cost = estimator.cost(place.foreground, config, place.variants)
+    if need(cost) > there and config.refresh_steps > 1 and "source_store" not in given:
+        config = replace(config, source_store="host")
+        cost = estimator.cost(place.foreground, config, place.variants)
+    if need(cost) <= there:
+        return config
+    advice = "a shorter or smaller clip" if estimator.tiled else "--tile-vae, a shorter or smaller clip"
+    if not place.offload and place.device.type != "cpu":
+        moved = need(cost, offload=True)
+        advice = f"--offload, which needs {gigabytes(moved)}" if moved <= there else advice
+    raise ValueError(
+        f"the edit needs about {gigabytes(need(cost))} on {place.device}, which has {gigabytes(there)}; try {advice}"
+    )
+
+
+def centred_mask(latent_size: tuple[int, int, int], patch_size: tuple[int, int, int], share: float) -> Tensor:
+    """A rectangle of whole tokens that covers about `share` of each frame: latents bool [F, H, W]."""
+    frames, height, width = (size // patch for size, patch in zip(latent_size, patch_size))
+    rows = min(height, max(1, round(height * share**0.5)))
+    columns = min(width, max(1, round(share * height * width / rows)))
+    tokens = torch.zeros(1, frames, height, width, dtype=torch.bool)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    tokens[..., top : top + rows, left : left + columns] = True
+    return computed_latents(tokens, patch_size)[0]
 
 
 def gigabytes(size: float) -> str:

@@ -27,13 +27,15 @@ def load_backbone(
     offload: bool = False,
     flow_shift: float | None = None,
     max_sequence_length: int | None = None,
+    tile_vae: bool = False,
 ) -> Backbone:
     """Load a known model, a hub id, or a local folder in the standard diffusers layout.
 
     device: "auto", "cpu", "cuda", "cuda:1", ... dtype: "auto" (bfloat16 on a GPU, float32 on the CPU) or a name in
     DTYPES; the VAE is float32 always, since a bfloat16 encode drifts in colour. `offload` keeps each component on the
     CPU until it runs (diffusers' model CPU offload). `flow_shift` overrides the checkpoint's timestep shift,
-    `max_sequence_length` (text tokens) the known model's, or the pipelines' 512.
+    `max_sequence_length` (text tokens) the known model's, or the pipelines' 512. `tile_vae` encodes and decodes tile
+    by tile, in less memory.
     Raises ValueError for an unknown model, device or dtype, a folder that lacks a component or holds pickled weights,
     or a scheduler that is not flow matching.
     """
@@ -51,6 +53,8 @@ def load_backbone(
     own_shift = known.flow_shift if known else None
     pipe.scheduler = with_flow_shift(pipe.scheduler, own_shift if flow_shift is None else flow_shift)
     pipe.set_progress_bar_config(disable=True)
+    if tile_vae:
+        vae.enable_tiling()
     if offload:
         pipe.enable_model_cpu_offload(device=place)
     else:

@@ -37,7 +37,9 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     where = {"local_files_only": Path(source).is_dir()}
     transformer = CLASSES[family][0].load_config(source, subfolder="transformer", **where)
     vae = AutoencoderKLWan.load_config(source, subfolder="vae", **where)
-    return assembled(family, dict(transformer), dict(vae), device, dtype)
+    backbone = assembled(family, dict(transformer), dict(vae), device, dtype)
+    backbone.max_sequence_length = known.max_sequence_length if known else backbone.max_sequence_length
+    return backbone
 
 
 def assembled(

@@ -7,6 +7,7 @@ import tyro
 
 from kvlock.cli.bench import BenchGroup, Calibrate
 from kvlock.cli.edit import Demo, Edit, Models
+from kvlock.cli.estimate import Estimate
 from kvlock.cli.shapes import ShapesGroup
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
@@ -14,6 +15,7 @@ OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 
 Command = (
     Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Estimate, tyro.conf.subcommand("estimate")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[ShapesGroup, tyro.conf.subcommand("shapes")]
     | Annotated[BenchGroup, tyro.conf.subcommand("bench")]
@@ -39,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         print(
-            "kvlock: out of memory; try a shorter clip or a smaller model (kvlock edit also has --offload and --size)",
+            "kvlock: out of memory; try a shorter clip or a smaller model (kvlock edit also has --offload, --tile-vae "
+            "and --size)",
             file=sys.stderr,
         )
         return 4

@@ -9,7 +9,7 @@ import tyro
 
 from kvlock.backbones.calibration import read_usual
 from kvlock.backbones.known_models import known_model
-from kvlock.cli.edit import ConfigOverrides
+from kvlock.cli.edit import ConfigOverrides, seed_range
 from kvlock.methods.table import CALIBRATED, METHODS
 
 
@@ -264,11 +264,3 @@ class BenchGroup:
     def run(self) -> None:
         """Run the chosen action."""
         self.action.run()
-
-
-def seed_range(text: str) -> range:
-    """`3` or `0..2`, both ends included. Raises ValueError for anything else."""
-    first, dots, last = text.partition("..")
-    if not (first.isdigit() and (last.isdigit() if dots else True)) or int(last or first) < int(first):
-        raise ValueError(f"--seeds is {text!r}; expected a seed such as 0, or a range such as 0..2")
-    return range(int(first), int(last or first) + 1)

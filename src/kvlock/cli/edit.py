@@ -40,8 +40,8 @@ class Edit:
     """The source: a video file, or a folder of PNG/JPEG frames."""
     mask: str = ""
     """Where the edit may happen (white): a video, a folder, one image for all frames, or an .npy file."""
-    prompt: str = ""
-    """What the edited clip shows."""
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """What the edited clip shows; several of them are edited together and share what is computed of the source."""
     source_prompt: str = ""
     """What the source shows; empty is fine."""
     negative_prompt: str = ""
@@ -54,6 +54,10 @@ class Edit:
     """kv-lock (the paper's), a row of its ablation, or a baseline: plain, rigid, proedit, flowedit, sdedit, ..."""
     seed: int = 0
     """The noise belongs to the seed alone."""
+    seeds: str = ""
+    """Several at once, such as 0..3: each draws the noise inside the mask, --background-seed the rest."""
+    background_seed: int | None = None
+    """Draws the noise outside the mask; the seed does where it is not given, the first of several."""
     size: str = "auto"
     """WIDTHxHEIGHT whose area the clip is scaled to for the model; 'auto' is the model's own, 'keep' the clip's."""
     fps: float = 16
@@ -72,6 +76,8 @@ class Edit:
     """auto, float32, bfloat16 or float16; the VAE is float32 always."""
     offload: bool = False
     """Keep each part of the model on the CPU until it runs."""
+    tile_vae: bool = False
+    """Encode and decode tile by tile, in less memory; moves pixels a little."""
     flow_shift: float | None = None
     """Timestep shift; the checkpoint's own where it is not given."""
     overwrite: bool = False
@@ -86,7 +92,9 @@ class Edit:
         _check_arguments(arguments)
         from kvlock.edit_command import run_edit
 
-        run_edit(arguments, config)
+        own = asdict(self.config)  # type: ignore[call-overload]
+        given = set(own) if self.from_ else {name for name, value in own.items() if value is not None}
+        run_edit(arguments, config, given)
 
     def resolved_config(self) -> MethodConfig:
         """The model's defaults, then the method's fields, then what the user gave."""
@@ -95,6 +103,11 @@ class Edit:
             check_model(self.method, known.family == "wan-vace")
         overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
         return method_config(self.method, model_defaults(self.model, self.method in CALIBRATED), overrides)
+
+    def variants(self) -> list[tuple[str, int]]:
+        """Every prompt with every seed."""
+        seeds = seed_range(self.seeds) if self.seeds else [self.seed]
+        return [(prompt, seed) for prompt in self.prompt for seed in seeds]
 
     def area_of(self, known: KnownModel | None) -> tuple[int, int] | None:
         """(height, width) whose area the clip is scaled to; None keeps the clip's own."""
@@ -121,7 +134,7 @@ class Demo:
             clip=f"{self.out}/source.mp4",
             mask=f"{self.out}/mask.mp4",
             source_prompt=scene.source_prompt,
-            prompt=scene.prompt,
+            prompt=(scene.prompt,),
             out=self.out,
             method="kv-lock",
             overwrite=True,
@@ -155,13 +168,19 @@ class Models:
 def _check_arguments(arguments: Edit) -> None:
     """What can be said before anything is loaded."""
     for name in ("clip", "mask", "prompt", "out"):
-        if not getattr(arguments, name).strip():
+        value = getattr(arguments, name)
+        if not value or not all(v.strip() for v in ([value] if isinstance(value, str) else value)):
             flag = "CLIP" if name == "clip" else f"--{name}"
             raise ValueError(f"{flag} is missing; see kvlock edit --help")
     if not 0.001 <= arguments.fps <= 1000:
         raise ValueError(f"--fps is {arguments.fps}; expected above 0, at most 1000")
-    if not 0 <= arguments.seed < 2**63:
-        raise ValueError(f"--seed is {arguments.seed}; expected 0 to 2**63 - 1")
+    for flag, seed in (("seed", arguments.seed), ("background-seed", arguments.background_seed or 0)):
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"--{flag} is {seed}; expected 0 to 2**63 - 1")
+    if arguments.seeds and arguments.seed:
+        raise ValueError("--seed and --seeds exclude each other; give one of them")
+    if len(arguments.variants()) > 1 and Path(arguments.out).suffix.lower() == ".mp4":
+        raise ValueError(f"--out {arguments.out} is one file; several edits need a folder")
     size_of(arguments.size, None)
     _check_out(Path(arguments.out), arguments.overwrite)
 
@@ -181,6 +200,14 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise ValueError(f"--out {out} is not empty; give another folder or --overwrite")
 
 
+def seed_range(text: str) -> range:
+    """`3` or `0..2`, both ends included. Raises ValueError for anything else."""
+    first, dots, last = text.partition("..")
+    if not (first.isdigit() and (last.isdigit() if dots else True)) or int(last or first) < int(first):
+        raise ValueError(f"--seeds is {text!r}; expected a seed such as 0, or a range such as 0..2")
+    return range(int(first), int(last or first) + 1)
+
+
 def size_of(text: str, own: tuple[int, int] | None) -> tuple[int, int] | None:
     """(height, width) of --size; `own` is the model's. Raises ValueError for anything else."""
     if text in ("auto", "keep"):
@@ -198,7 +225,9 @@ def _replayed(given: Edit) -> tuple[Edit, MethodConfig]:
     try:
         saved = json.loads(Path(given.from_).read_text())
         config = config_class(saved["arguments"]["method"])(**saved["config"])
-        arguments = Edit(**{**saved["arguments"], "config": ConfigOverrides()})
+        told = saved["arguments"]["prompt"]
+        prompts = {"prompt": (told,) if isinstance(told, str) else tuple(told)}  # of one alone before version 0.2
+        arguments = Edit(**{**saved["arguments"], **prompts, "config": ConfigOverrides()})
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"--from {given.from_} is not a run.json of kvlock ({type(error).__name__}: {error})"

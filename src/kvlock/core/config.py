@@ -90,8 +90,8 @@ class KVLockConfig:
     drop_margin: int = _option(1, "tokens around the mask that are computed where the background is dropped")
     source_refresh: int | float = _option(
         1,
-        "where the background is dropped, run the source once in so many steps, a count or a fraction of N, and use its "
-        "keys and values again",
+        "where the background is dropped, run the source once in so many steps, a count or a fraction of N, and use "
+        "its keys and values again",
     )
     source_store: Literal["device", "host"] = _option(
         "device", "where the source's keys and values wait for the next steps"

@@ -80,11 +80,15 @@ class Sampler(Protocol):
 class Backbone(Protocol):
     """A video DiT with its VAE and text encoder. Latents are float32 [B, C, F, H, W] on `device`, normalised."""
 
-    device: torch.device
     vae_stride: tuple[int, int, int]
     patch_size: tuple[int, int, int]
     max_tokens_per_axis: int
     needs_anchor: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where computation happens."""
+        ...
 
     def encode_video(self, video: Tensor) -> Tensor:
         """uint8 [B, F, H, W, 3] -> latents."""
