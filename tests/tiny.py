@@ -79,9 +79,12 @@ def wan_pipe() -> WanPipeline:
     return pipe
 
 
-def vace_pipe() -> WanVACEPipeline:
+def vace_pipe(num_layers: int = 3) -> WanVACEPipeline:
     torch.manual_seed(3)
-    transformer = WanVACETransformer3DModel(num_layers=3, vace_layers=[0, 2], vace_in_channels=96, **TRANSFORMER)
+    told = list(range(0, num_layers, 2))
+    transformer = WanVACETransformer3DModel(
+        num_layers=num_layers, vace_layers=told, vace_in_channels=96, **TRANSFORMER
+    )
     pipe = WanVACEPipeline(transformer=transformer.eval(), **_shared())
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from kvlock.backbones.calibration import model_defaults
+from kvlock.backbones.known_models import family_of
 from kvlock.core import edit as kv_lock
 from kvlock.core.clips import check_request
 from kvlock.core.config import KVLockConfig
@@ -14,7 +15,7 @@ from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
 from kvlock.methods import flowedit
-from kvlock.methods.table import CALIBRATED, DEFAULT_METHOD, MethodConfig, method_config
+from kvlock.methods.table import CALIBRATED, DEFAULT_METHODS, MethodConfig, method_config
 from kvlock.metrics.background import psnr_background, ssim_background
 
 
@@ -34,8 +35,13 @@ class BackgroundReport:
         )
 
 
-def default_config(model: str, method: str = DEFAULT_METHOD, **overrides) -> MethodConfig:
-    """The config of a method on a model: the model's own defaults, then the method's fields, then `overrides`."""
+def default_config(model: str, method: str = "auto", **overrides) -> MethodConfig:
+    """The config of a method on a model: the model's own defaults, then the method's fields, then `overrides`.
+
+    "auto" is the model family's default. Raises ValueError for an unknown method, field, or a value out of its range.
+    """
+    if method == "auto":
+        method = DEFAULT_METHODS[family_of(model)]
     return method_config(method, model_defaults(model, method in CALIBRATED), overrides)
 
 

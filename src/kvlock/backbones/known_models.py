@@ -1,6 +1,8 @@
 """The models that are known by a short name, with their own defaults. Anything else is a hub id or a folder."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 SHAPES_FOLDER = "shapes/weights"
@@ -63,3 +65,15 @@ KNOWN_MODELS = (
 def known_model(name: str) -> KnownModel | None:
     """The known model of that name, or whose hub id it is."""
     return next((m for m in KNOWN_MODELS if name in (m.name, m.source)), None)
+
+
+def family_of(model: str) -> str:
+    """ "wan-vace" or "wan": of a known model, a folder by its index, a hub id by its name."""
+    known = known_model(model)
+    if known:
+        return known.family
+    try:
+        name = json.loads((Path(model) / "model_index.json").read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = model
+    return "wan-vace" if "vace" in name.lower() else "wan"

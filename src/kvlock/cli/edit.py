@@ -11,9 +11,9 @@ from typing import Annotated
 import tyro
 
 from kvlock.backbones.calibration import model_defaults
-from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel, known_model
+from kvlock.backbones.known_models import KNOWN_MODELS, KnownModel, family_of, known_model
 from kvlock.core.config import KVLockConfig
-from kvlock.methods.table import CALIBRATED, DEFAULT_METHOD, MethodConfig, check_model, config_class, method_config
+from kvlock.methods.table import CALIBRATED, DEFAULT_METHODS, MethodConfig, check_model, config_class, method_config
 from kvlock.versions import versions
 
 FLAG_NAMES = {"num_inference_steps": "steps"}
@@ -50,8 +50,9 @@ class Edit:
     """A folder for everything, or an .mp4 file for the edited clip alone."""
     model: str = "shapes"
     """A name from `kvlock models`, a hub id, or a diffusers folder."""
-    method: str = DEFAULT_METHOD
-    """kv-lock (the paper's), a row of its ablation, or a baseline: plain, rigid, proedit, flowedit, sdedit, ..."""
+    method: str = "auto"
+    """auto (fast on VACE models, constant on text-to-video ones), kv-lock (the paper's), a row of its ablation, or a
+    baseline: plain, rigid, proedit, flowedit, sdedit, ..."""
     seed: int = 0
     """The noise belongs to the seed alone."""
     seeds: str = ""
@@ -88,6 +89,8 @@ class Edit:
 
     def run(self) -> None:
         """Make the edit and write its files."""
+        if self.method == "auto" and not self.from_:
+            return dataclasses.replace(self, method=DEFAULT_METHODS[family_of(self.model)]).run()
         arguments, config = _replayed(self) if self.from_ else (self, self.resolved_config())
         _check_arguments(arguments)
         from kvlock.edit_command import run_edit

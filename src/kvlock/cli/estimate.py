@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from kvlock.backbones.known_models import family_of
 from kvlock.cli.edit import size_of
 from kvlock.core.config import KVLockConfig
-from kvlock.methods.table import DEFAULT_METHOD, method_config
+from kvlock.methods.table import DEFAULT_METHODS, method_config
 
 # What is worth comparing: name, method, and what differs from it. `plain` runs row by row, as diffusers' pipelines do.
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -77,7 +78,7 @@ class Estimate:
         print(
             f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in a block's linear layers and "
             f"{rates.attention / 1e12:.3g} in its attention, as measured just now. Memory is the most at once, with "
-            f"weights and VAE. kvlock edit runs {DEFAULT_METHOD} unless told otherwise."
+            f"weights and VAE. kvlock edit runs {DEFAULT_METHODS[family_of(self.model)]} unless told otherwise."
         )
 
     def _video_size(self) -> tuple[int, int, int]:
