@@ -11,6 +11,7 @@ from PIL import Image
 
 import kvlock.edit_command
 import tiny
+from kvlock.backbones.known_models import family_of
 from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
 from kvlock.media.mask import dilate_mask, read_mask
@@ -221,6 +222,7 @@ def test_nan_and_interrupt_leave_nothing(arguments, capsys, tmp_path, monkeypatc
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
+    arguments["--method"] = "constant"
     predict = WanVACEBackbone.predict
     monkeypatch.setattr(WanVACEBackbone, "predict", lambda *a: predict(*a) * float("nan"))
     _refused(arguments, capsys, "no longer finite after step 0")
@@ -270,3 +272,60 @@ def test_models_prints_the_table(capsys):
     assert main(["models"]) == 0
     said = capsys.readouterr().out
     assert "wan2.1-vace" in said and "Apache-2.0" in said
+
+
+def test_several_prompts_and_seeds_in_one_run(arguments, tmp_path, capsys):
+    assert call(arguments, "--prompt", "a blue dog", "--seeds", "0..1", "--drop-background", "all") == 0
+    out = tmp_path / "out"
+    folders = [f"variant-{i}" for i in range(1, 5)]
+    assert {f.name for f in out.iterdir()} == {*folders, "sheet.png", "run.json"}
+    assert all({f.name for f in (out / name).iterdir()} == FILES - {"run.json"} for name in folders)
+    run = json.loads((out / "run.json").read_text())
+    told = [(v["folder"], v["prompt"], v["seed"]) for v in run["variants"]]
+    assert told == [
+        (f, p, s) for f, (p, s) in zip(folders, [(p, s) for p in ("a red cat", "a blue dog") for s in (0, 1)])
+    ]
+    assert len({(out / name / "edited.mp4").read_bytes() for name in folders}) == 4
+    assert capsys.readouterr().out.count("background: PSNR") == 4
+    assert main(["edit", "--from", str(out / "run.json"), "--out", str(tmp_path / "again")]) == 0
+    for name in folders:
+        again = tmp_path / "again" / name / "edited.mp4"
+        assert (out / name / "edited.mp4").read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "flags, pattern",
+    [
+        (("--seed", "1", "--seeds", "0..1"), "--seed and --seeds exclude each other"),
+        (("--seeds", "3..1"), "--seeds is '3..1'; expected a seed such as 0, or a range"),
+        (("--background-seed", "-1"), "--background-seed is -1; expected 0 to"),
+        (("--prompt", " "), "--prompt is missing"),
+        (("--source-refresh", "2", "--drop-background", "none"), "source_refresh is 2; expected 1 without"),
+    ],
+)
+def test_variants_that_make_no_sense(arguments, capsys, flags, pattern):
+    _refused(arguments, capsys, pattern, *flags)
+
+
+def test_several_edits_need_a_folder(arguments, tmp_path, capsys):
+    arguments["--out"] = str(tmp_path / "out.mp4")
+    _refused(arguments, capsys, "is one file; several edits need a folder", "--seeds", "0..1")
+
+
+def test_the_default_is_the_familys(arguments, tmp_path):
+    assert call(arguments) == 0
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["arguments"]["method"] == "fast" and run["config"]["drop_background"] == "all"
+    assert [family_of(m) for m in ("shapes", "shapes-t2v", "somebody/Wan-VACE", "somebody/Wan")] == [
+        "wan-vace",
+        "wan",
+        "wan-vace",
+        "wan",
+    ]
+
+
+def test_what_cannot_fit_is_refused_before_it_is_loaded(arguments, capsys, monkeypatch):
+    monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: 1000)
+    _refused(
+        arguments, capsys, "the edit needs about .* GB on cpu, which has .*; try --tile-vae, a shorter or smaller clip"
+    )

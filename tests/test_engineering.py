@@ -4,7 +4,6 @@ import pytest
 import torch
 from diffusers.hooks import apply_group_offloading
 from peft import LoraConfig
-from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 import tiny
 from kvlock.backbones.wan_vace import WanVACEBackbone
@@ -100,13 +99,30 @@ def test_lora(backbone, way):
     _agrees(backbone, way, with_lora, tolerance=2e-4)
 
 
+class _Int8Linear(torch.nn.Module):
+    """Weights as int8 with a scale a row, as bitsandbytes and torchao keep them; no `weight` in the model's dtype."""
+
+    def __init__(self, linear):
+        super().__init__()
+        scale = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        self.register_buffer("scale", scale)
+        self.register_buffer("int8", (linear.weight.detach() / scale).round().to(torch.int8))
+        self.bias = linear.bias
+
+    def forward(self, rows):
+        return torch.nn.functional.linear(rows, self.int8.to(rows.dtype) * self.scale, self.bias)
+
+
 def test_quantised_layers(backbone, way):
     expected = latents_of(backbone, [make_request()], way)
-    quantize_(backbone.pipe.transformer, Int8WeightOnlyConfig())
-    assert "Int8" in type(backbone.pipe.transformer.blocks[0].attn1.to_k.weight).__name__
+    transformer = backbone.pipe.transformer
+    for block in (*transformer.blocks, *transformer.vace_blocks):
+        for attention in (block.attn1, block.attn2):
+            for name in ("to_q", "to_k", "to_v"):
+                setattr(attention, name, _Int8Linear(getattr(attention, name)))
     quantised = latents_of(backbone, [make_request()], way)
     assert not torch.equal(quantised, expected)
-    assert (quantised - expected).abs().mean() < 0.1 * expected.abs().mean()
+    assert (quantised - expected).abs().mean() < 0.05 * expected.abs().mean()
 
 
 def test_float8_storage(backbone, way):

@@ -54,7 +54,7 @@ _CALIBRATED: dict[str, Any] = dict(
     guidance_floor=1 / 3,
     guidance_boost=1.0,
 )
-_DROP: dict[str, Any] = dict(_STEADY, drop_background="all")
+_DROP: dict[str, Any] = dict(_STEADY, fusion_ratio=1.0, drop_background="all")
 _ADAEDIT: dict[str, Any] = dict(
     adaptive_guidance=False, unconditional_scale=False, lock_steps=1.0, inject_steps=4 / 15
 )
