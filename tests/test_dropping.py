@@ -14,9 +14,20 @@ from kvlock.core.protocols import TokenRow
 from kvlock.core.tap import Tap, attached
 from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
 from kvlock.core.trace import Trace
-from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, latents_of, make_request
+from kvlock.core.types import EditRequest
+from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, latents_of
 
 PROMPTS = ("a red cat", "a blue cat", "a blue dog")
+
+
+def make_request(seed=0):
+    """A wide clip: of six columns of tokens two are foreground, one more is its margin, three are background."""
+    video = torch.randint(0, 256, (9, 32, 96, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    mask = torch.zeros(9, 32, 96, dtype=torch.bool)
+    mask[:, 8:20, 4 + 64 * seed : 28 + 64 * seed] = True
+    return EditRequest(video, mask, "a red cat", "a dog", seed=seed)
+
+
 FREE = dict(unconditional_scale=False, adaptive_guidance=False)
 
 

@@ -8,7 +8,8 @@ from peft import LoraConfig
 import tiny
 from kvlock.backbones.wan_vace import WanVACEBackbone
 from kvlock.core.edit import edit_clips
-from test_edit import TEXT_LENGTH, config, latents_of, make_request
+from test_dropping import make_request
+from test_edit import TEXT_LENGTH, config, latents_of
 
 WAYS = {
     "lock": dict(fusion_ratio=0.7, background_anchor="latents"),
