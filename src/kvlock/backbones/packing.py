@@ -129,7 +129,9 @@ class _Late:
 
 def _patches(latents: Tensor, tokens: Tensor, patch: tuple[int, int, int]) -> Tensor:
     """Latents [1, C, F, H, W] -> the tokens' patches one behind the other [1, C, n * p_t, p_h, p_w]."""
-    return _as_tokens(latents, patch)[:, :, tokens].flatten(2, 3)
+    grid = latents.unflatten(4, (-1, patch[2])).unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
+    grid = grid.permute(0, 1, 2, 4, 6, 3, 5, 7)
+    return grid[:, :, *torch.unravel_index(tokens, grid.shape[2:5])].flatten(2, 3)
 
 
 def _unpacked(output: Tensor, row: TokenRow, patch: tuple[int, int, int]) -> Tensor:
@@ -140,9 +142,3 @@ def _unpacked(output: Tensor, row: TokenRow, patch: tuple[int, int, int]) -> Ten
     tokens[:, :, row.tokens] = output.unflatten(2, (-1, p_t))
     grid = tokens.unflatten(2, (frames // p_t, height // p_h, width // p_w))
     return grid.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(1, channels, frames, height, width)
-
-
-def _as_tokens(latents: Tensor, patch: tuple[int, int, int]) -> Tensor:
-    """[1, C, F, H, W] -> [1, C, L, p_t, p_h, p_w]."""
-    split = latents.unflatten(4, (-1, patch[2])).unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
-    return split.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(2, 4)

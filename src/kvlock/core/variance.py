@@ -23,4 +23,5 @@ def windowed_variance(predictions: tuple[Tensor, ...], region: Tensor) -> Tensor
 
 def elementwise_variance(predictions: tuple[Tensor, ...]) -> Tensor:
     """Unbiased variance over two predictions or more, [B, C, F, H, W]."""
-    return torch.stack(predictions).float().var(dim=0, unbiased=True)
+    window = torch.stack(predictions).float()  # its `var` takes ten times as long on a CPU
+    return (window - window.mean(dim=0)).square_().sum(dim=0) / (len(window) - 1)
