@@ -109,7 +109,7 @@ def test_packed_rows_of_different_prompts_equal_plain_forwards(backbone):
         TokenRow(latents, text, clips.condition, tokens) for latents in (clips.noise, clips.source) for text in texts
     ]
     nothing = Tap(torch.zeros(1, len(tokens), dtype=torch.bool))
-    with attached(nothing, backbone.attention_sites()), nothing.layer_by_layer(torch.ones(1), 0):
+    with attached(nothing, backbone.attention_sites()), nothing.layer_by_layer(torch.ones(1), [0] * 4):
         packed = backbone.predict_packed(rows, sampler.timestep(2), nothing)
     for row, output in zip(rows, packed):
         plain = backbone.predict(row.latents, sampler.timestep(2)[None], row.prompt_embeds, row.condition)

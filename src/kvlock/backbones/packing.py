@@ -30,7 +30,7 @@ def packed_forward(transformer: nn.Module, rows: Sequence[TokenRow], timestep: T
     with _row_by_row(transformer, rows, flow):
         packed = transformer(
             **inputs,
-            timestep=timestep.to(rows[0].latents.device)[None],
+            timestep=timestep.to(rows[0].latents.device, non_blocking=True)[None],
             encoder_hidden_states=torch.cat([row.prompt_embeds for row in rows], dim=1).to(transformer.dtype),
             return_dict=False,
         )[0].float()
@@ -131,7 +131,8 @@ def _patches(latents: Tensor, tokens: Tensor, patch: tuple[int, int, int]) -> Te
     """Latents [1, C, F, H, W] -> the tokens' patches one behind the other [1, C, n * p_t, p_h, p_w]."""
     grid = latents.unflatten(4, (-1, patch[2])).unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
     grid = grid.permute(0, 1, 2, 4, 6, 3, 5, 7)
-    return grid[:, :, *torch.unravel_index(tokens, grid.shape[2:5])].flatten(2, 3)
+    height, width = grid.shape[3:5]
+    return grid[:, :, tokens // (height * width), tokens // width % height, tokens % width].flatten(2, 3)
 
 
 def _unpacked(output: Tensor, row: TokenRow, patch: tuple[int, int, int]) -> Tensor:

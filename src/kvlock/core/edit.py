@@ -47,7 +47,7 @@ def edit_clips(
     source_at = _source_path(clips, sampler, rows, config)
     own = clips.foreground if anchored else rows.computed
 
-    latents = _start(clips, source_at, config)
+    latents = _start(clips, sampler, source_at, config)
     predictions: tuple[Tensor, ...] = ()
     momentum = None
     trace = Trace(rows.tap.background)
@@ -81,9 +81,13 @@ def _source_path(clips: Clips, sampler: Sampler, rows: Rows, config: KVLockConfi
     return inverted_path(rows, sampler, clips.source, config.num_inference_steps).__getitem__
 
 
-def _start(clips: Clips, source_at: Callable[[int], Tensor], config: KVLockConfig) -> Tensor:
-    fresh = config.strength == 1 and config.source_path == "noised"
-    latents = clips.start if fresh else source_at(config.first_step)
+def _start(clips: Clips, sampler: Sampler, source_at: Callable[[int], Tensor], config: KVLockConfig) -> Tensor:
+    if config.source_path == "inverted":
+        latents = source_at(config.first_step)
+    elif config.strength == 1:
+        latents = clips.start
+    else:
+        latents = sampler.add_noise(clips.source, clips.start, config.first_step)
     if config.latents_shift:
         latents = shift_latents(latents, clips.start, clips.foreground, config.latents_shift)
     return latents

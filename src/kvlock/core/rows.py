@@ -60,30 +60,35 @@ class Rows:
         return [self._forward([latents], [p], timestep, [self.clips.condition])[0] for p in prompts], control
 
     def source_alone(self, source: Tensor, timestep: Tensor) -> Tensor:
-        """The prediction for the source with its own prompt, without guidance."""
-        return self._forward([source], [self.source_prompt], timestep, [self.clips.condition])[0]
+        """The prediction for the source with its own prompt, without guidance; one row a source."""
+        firsts = self.clips.firsts
+        conditions = [_chosen(self.clips.condition, firsts)]
+        alone = self._forward([_chosen(source, firsts)], [self._source_prompts], timestep, conditions)[0]
+        return _chosen(alone, self.clips.source_of)
 
     def _locked(
         self, latents: Tensor, source: Tensor, timestep: Tensor, prompts: list[Tensor], fusion_ratio: Tensor
     ) -> list[Tensor]:
         """The keys and values of `source` fused in with `fusion_ratio` [B] or [B, L]; one source row a source."""
         firsts, condition = self.clips.firsts, self.clips.condition
-        rows, texts = [source[firsts]] + [latents] * len(prompts), [self.source_prompt[firsts], *prompts]
-        conditions = [None if condition is None else condition[firsts]] + [condition] * len(prompts)
+        rows, texts = [_chosen(source, firsts)] + [latents] * len(prompts), [self._source_prompts, *prompts]
+        conditions = [_chosen(condition, firsts)] + [condition] * len(prompts)
         with self.tap.handing_over(fusion_ratio):
             return self._forward(rows, texts, timestep, conditions)[1:]
 
     def _layer_by_layer(
         self, latents: Tensor, source: Tensor, timestep: Tensor, prompts: list[Tensor], fusion_ratio: Tensor
     ) -> list[Tensor]:
-        """The same, one clip and one row at a time."""
-        everything, tokens = [], torch.arange(self.tap.background.shape[1], device=latents.device)
-        for b in range(len(latents)):
-            rows = [self._row(source, self.source_prompt, b, tokens)]
-            rows += [self._row(latents, prompt, b, tokens) for prompt in prompts]
-            with self.tap.layer_by_layer(fusion_ratio, b):
+        """The same, one source and one row at a time."""
+        everything, order = [], []
+        tokens = torch.arange(self.tap.background.shape[1], device=latents.device)
+        for clip, members in self._members():
+            rows = [self._row(source, self.source_prompt, clip, tokens)]
+            rows += [self._row(latents, prompt, b, tokens) for b in members for prompt in prompts]
+            with self.tap.layer_by_layer(fusion_ratio, [b for b in members for _ in prompts]):
                 everything += self.backbone.predict_packed(rows, timestep, self.tap)[1:]
-        return _by_branch(everything, list(range(len(latents))), len(prompts))
+            order += members
+        return _by_branch(everything, order, len(prompts))
 
     def _dropped(
         self, latents: Tensor, source: Tensor, timestep: Tensor, prompts: list[Tensor], first: bool
@@ -93,8 +98,7 @@ class Rows:
         first: run the source; otherwise what is held of an earlier step is used again.
         """
         everything, order = [], []
-        for place, (clip, sets) in enumerate(zip(self.clips.firsts, self.tokens)):
-            members = [b for b, its_source in enumerate(self.clips.source_of) if its_source == place]
+        for place, ((clip, members), sets) in enumerate(zip(self._members(), self.tokens)):
             rows = [self._row(source, self.source_prompt, clip, sets.source)] * first
             rows += [self._row(latents, prompt, b, sets.edit) for b in members for prompt in prompts]
             keep = self.config.refresh_steps > 1
@@ -103,6 +107,18 @@ class Rows:
             everything += predictions[first:]
             order += members
         return _by_branch(everything, order, len(prompts))
+
+    @property
+    def _source_prompts(self) -> Tensor:
+        return _chosen(self.source_prompt, self.clips.firsts)
+
+    def _members(self) -> list[tuple[int, list[int]]]:
+        """Of each source one clip, and all clips that share it."""
+        source_of = self.clips.source_of
+        return [
+            (clip, [b for b, its_source in enumerate(source_of) if its_source == place])
+            for place, clip in enumerate(self.clips.firsts)
+        ]
 
     def _row(self, latents: Tensor, prompt: Tensor, clip: int, tokens: Tensor) -> TokenRow:
         one, condition = slice(clip, clip + 1), self.clips.condition
@@ -113,7 +129,7 @@ class Rows:
     ) -> list[Tensor]:
         latents = torch.cat(rows)
         condition = None if self.clips.condition is None else torch.cat(conditions)
-        times = timestep.to(latents.device).expand(len(latents))
+        times = timestep.to(latents.device, non_blocking=True).expand(len(latents))
         return list(self.backbone.predict(latents, times, torch.cat(prompts), condition).split([len(r) for r in rows]))
 
 
@@ -138,6 +154,11 @@ def prepare_rows(
         [token_sets(computed[b], config.background_context) for b in clips.firsts],
         config,
     )
+
+
+def _chosen(batch: Any, clips: list[int]) -> Any:
+    """These clips of a batch; indexing with a list would make the host wait for the device."""
+    return None if batch is None else torch.cat([batch[clip : clip + 1] for clip in clips])
 
 
 def _by_branch(predictions: list[Tensor], order: list[int], branches: int) -> list[Tensor]:

@@ -51,6 +51,7 @@ class Tap:
         self._context = background.new_zeros(0, dtype=torch.int64)
         self._room = 0
         self._weight = background.new_zeros(len(background), 1, 1, dtype=torch.float32)
+        self._weights: list[Tensor] = []
 
     @contextmanager
     def handing_over(self, fusion_ratio: Tensor) -> Iterator[None]:
@@ -60,10 +61,10 @@ class Tap:
         yield from self._heard_at(seat for seat in self.seats if not seat.site.control)
 
     @contextmanager
-    def layer_by_layer(self, fusion_ratio: Tensor, clip: int) -> Iterator[None]:
-        """For a packed forward with one clip's source and then its edit rows: the same, a row at a time."""
+    def layer_by_layer(self, fusion_ratio: Tensor, clips: Sequence[int]) -> Iterator[None]:
+        """For a packed forward with a source and then edit rows of these clips: the same, a row at a time."""
         weight = fusion_weight(fusion_ratio, self.background, self.foreground_ratio)
-        self._weight = weight[clip : clip + 1]
+        self._weights = [weight[clip : clip + 1] for clip in clips]
         self._packed = ("record", "fuse")
         self._source_rows = 1
         self._keep = False
@@ -92,6 +93,8 @@ class Tap:
     def enter(self, row: int, rope: tuple[Tensor, Tensor]) -> None:
         """In a packed forward: what follows belongs to this row, whose queries and keys `rope` has to rotate."""
         self._mode, self._rope = self._packed[row >= self._source_rows], rope
+        if self._mode == "fuse":
+            self._weight = self._weights[row - self._source_rows]
 
     def leave(self) -> None:
         """In a packed forward: the last row has left a block, whose keys and values go or are put by."""
@@ -100,8 +103,8 @@ class Tap:
             if not (self._keep and self._source_rows):
                 if seat.heard_value:
                     seat.key = seat.value = None
-            elif self._host:
-                seat.key, seat.value = _on_host(seat.key), _on_host(seat.value)
+            elif self._host and seat.key is not None and seat.key.shape[1] > len(self._context):
+                seat.key, seat.value = (_on_host(stored[:, : len(self._context)]) for stored in (seat.key, seat.value))
 
     def through(self, seat: Any, kind: Kind, tokens: Tensor) -> Tensor:
         """Keys or values on their way from the projection to the attention."""
@@ -114,11 +117,13 @@ class Tap:
         else:
             seat.heard_value = True
         if mode == "supply":
-            setattr(seat, kind, _with_room(tokens, self._context, self._room))
+            setattr(seat, kind, _with_room(tokens[:, self._context], self._room, tokens.device))
             return tokens
         if mode == "extend":
-            stored = getattr(seat, kind).to(tokens.device, non_blocking=True)
-            stored[:, -tokens.shape[1] :] = tokens  # in the place of the last row's
+            stored = getattr(seat, kind)
+            if stored.shape[1] == len(self._context):  # from the host
+                stored = _with_room(stored, self._room, tokens.device)
+            stored[:, len(self._context) :] = tokens  # in the place of the last row's
             setattr(seat, kind, stored)
             return stored
         if not site.control:
@@ -138,7 +143,7 @@ class Tap:
     def _blend(self, seat: Any, kind: Kind, video: Tensor) -> None:
         """The paper's fusion, in place."""
         if self._mode == "record":
-            setattr(seat, kind, video.clone())
+            setattr(seat, kind, video)
         elif self._mode == "fuse":
             fuse_(video, getattr(seat, kind), self._weight)
         else:
@@ -146,6 +151,11 @@ class Tap:
             sources = video[:clips] if self._source_of is None else video[self._source_of]
             for row in range(self._sources, len(video), clips):
                 fuse_(video[row : row + clips], sources, self._weight)
+
+    def release(self) -> None:
+        """Let go of the seats and of all that is held."""
+        self.seats = []
+        self._held.clear()
 
     def _forget(self) -> None:
         for seat in self.seats:
@@ -181,7 +191,7 @@ def attached(tap: Tap, sites: list[AttentionSite]) -> Iterator[None]:
             site.module.processor = seat
         yield
     finally:
-        tap.seats = []
+        tap.release()
         for site, processor in zip(sites, before):
             site.module.processor = processor
 
@@ -243,14 +253,13 @@ def _forwarded(name: str) -> property:
     return property(lambda self: getattr(self.inner, name, None), lambda self, value: setattr(self.inner, name, value))
 
 
-def _with_room(tokens: Tensor, chosen: Tensor, room: int) -> Tensor:
-    """The chosen tokens of a source row [1, S, D] and, behind them, room for an edit row's own."""
-    stored = tokens.new_empty(1, len(chosen) + room, tokens.shape[2])
-    stored[:, : len(chosen)] = tokens[:, chosen]
+def _with_room(context: Tensor, room: int, device: torch.device) -> Tensor:
+    """Tokens of a source row [1, S, D] on the device and, behind them, room for an edit row's own."""
+    stored = context.new_empty(1, context.shape[1] + room, context.shape[2], device=device)
+    stored[:, : context.shape[1]].copy_(context, non_blocking=True)
     return stored
 
 
-def _on_host(stored: Tensor | None) -> Tensor | None:
-    if stored is None or stored.device.type == "cpu":
-        return stored
-    return torch.empty_like(stored, device="cpu", pin_memory=True).copy_(stored, non_blocking=True)
+def _on_host(stored: Tensor) -> Tensor:
+    pinned = stored.device.type == "cuda"
+    return torch.empty_like(stored, device="cpu", pin_memory=pinned).copy_(stored, non_blocking=True)

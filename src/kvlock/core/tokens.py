@@ -37,15 +37,16 @@ def computed_latents(computed: Tensor, patch_size: tuple[int, int, int]) -> Tens
 def token_sets(computed: Tensor, context: float) -> TokenSets:
     """The rows' tokens for one clip: computed bool [f, h, w]; `context` is the share of the background that stays.
 
-    Half of that share is what lies nearest to the computed tokens, frame by frame; the other half is spread evenly
-    over the rest.
+    About half of that share is what lies nearest to the computed tokens, in whole rings around them; what is left of
+    it is spread evenly over the rest.
     """
     flat = computed.flatten()
     background = (~flat).nonzero()[:, 0]
     budget = round(context * len(background))
-    nearest_first = background[_distance(computed)[background].argsort(stable=True)]
-    near, rest = nearest_first[: budget // 2], nearest_first[budget // 2 :].sort().values
-    spread = torch.linspace(0, len(rest), budget - budget // 2 + 1, device=rest.device)[:-1]
+    rings = _distance(computed)[background]
+    whole = int((rings.bincount().cumsum(0) <= budget // 2).sum())
+    near, rest = background[rings < whole], background[rings >= whole]
+    spread = torch.linspace(0, len(rest), budget - len(near) + 1, device=rest.device)[:-1]
     seen = torch.zeros_like(flat)
     seen[near] = True
     seen[rest[spread.long()]] = True
@@ -55,7 +56,7 @@ def token_sets(computed: Tensor, context: float) -> TokenSets:
 
 def _distance(computed: Tensor) -> Tensor:
     """Steps of a king on the picture's plane from each token to the nearest computed one of its frame, [L]."""
-    reached, distance = computed[None], torch.zeros_like(computed, dtype=torch.float32)
+    reached, distance = computed[None], torch.zeros_like(computed, dtype=torch.int64)
     for _ in range(max(computed.shape[1:])):
         distance += ~reached[0]
         reached = F.max_pool3d(reached.float(), (1, 3, 3), stride=1, padding=(0, 1, 1)) > 0
