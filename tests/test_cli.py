@@ -297,6 +297,15 @@ def test_several_prompts_and_seeds_in_one_run(arguments, tmp_path, capsys):
     "flags, pattern",
     [
         (("--seed", "1", "--seeds", "0..1"), "--seed and --seeds exclude each other"),
+        (("--seeds", "99999999999999999999"), "--seeds is .*expected seeds from 0 to"),
+        (
+            ("--drop-background", "none", "--method", "fast"),
+            "source_refresh is 0.25; expected 1 without drop_background, or",
+        ),
+        (
+            ("--fusion-ratio", "0.5", "--method", "drop"),
+            "fusion_ratio is 0.5; expected 1 with drop_background, or a method",
+        ),
         (("--seeds", "3..1"), "--seeds is '3..1'; expected a seed such as 0, or a range"),
         (("--background-seed", "-1"), "--background-seed is -1; expected 0 to"),
         (("--prompt", " "), "--prompt is missing"),
@@ -329,3 +338,15 @@ def test_what_cannot_fit_is_refused_before_it_is_loaded(arguments, capsys, monke
     _refused(
         arguments, capsys, "the edit needs about .* GB on cpu, which has .*; try --tile-vae, a shorter or smaller clip"
     )
+
+
+def test_what_does_not_fit_is_refused_and_what_saves_memory_is_said(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: 1)
+    _refused(arguments, capsys, "the edit needs about .* GB on cpu, which has 0.0 GB; try a shorter or smaller clip")
+    monkeypatch.setattr("kvlock.backbones.estimate.SMALL_BATCH_BYTES", 0)
+    monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: 10**12)
+    assert call(arguments, "--method", "constant") == 0
+    assert "chosen to save memory: --rows sequential" in capsys.readouterr().out
+    monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: 1)
+    arguments["--out"] = str(tmp_path / "again")
+    assert call(arguments, "--no-memory-check") == 0

@@ -1,5 +1,6 @@
 """Costs counted without data, against the arithmetic of a transformer and against what really runs."""
 
+import dataclasses
 import math
 import re
 
@@ -137,29 +138,52 @@ def test_what_does_not_fit_is_refused_with_what_would(folder, monkeypatch):
     estimator, mask = _estimator(folder, "wan-vace"), centred_mask((3, 24, 24), (1, 2, 2), 0.2)
     place, settings = Place(torch.device("cuda"), (9, 192, 192), mask), config("drop-4")
 
+    def need_of(settings, offload=False):
+        return estimator.need(settings, dataclasses.replace(place, offload=offload))
+
     def need(offload=False, **fields):
-        cost = estimator.cost(mask, config("drop-4", **fields))
-        return estimator.peak_bytes(cost, place.video_size, offload)
+        return need_of(config("drop-4", **fields), offload)
 
     def room(size):
         monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: size)
 
+    def refused(settings, given, room_for, *flags):
+        room(room_for)
+        with pytest.raises(ValueError, match="the edit needs about .* GB on cuda, which has .*--no-memory-check") as e:
+            settle(estimator, settings, given, place)
+        assert all(f"try {flag}" in str(e.value) for flag in flags)
+
     room(need())
     assert settle(estimator, settings, set(), place) == settings
-    monkeypatch.setattr(estimator, "_vae_peak", lambda size: 0)
+    monkeypatch.setattr(Estimator, "_vae_peak", lambda self, size: 0 if self.tiled else 100)
     assert need(source_store="host") < need()
     room(need() - 1)
     assert settle(estimator, settings, set(), place).source_store == "host"
-    room(need(source_store="host") - 1)
-    with pytest.raises(ValueError, match="the edit needs about .* on cuda, which has .*; try --offload, which needs"):
-        settle(estimator, settings, set(), place)
-    room(1)
-    with pytest.raises(ValueError, match="try --tile-vae, a shorter or smaller clip"):
-        settle(estimator, settings, set(), place)
+    refused(settings, {"source_store"}, need(source_store="host"), "--source-store host, which needs")
+    refused(settings, set(), need(source_store="host", offload=True), "--offload, which needs")
+    monkeypatch.setattr(Estimator, "_vae_peak", lambda self, size: 10**9 * (2 - self.tiled))
+    refused(settings, set(), need() - 1, "--tile-vae, which needs")
+    tiled = Estimator(estimator.model, torch.float32, tile_vae=True)
+    refused(settings, set(), tiled.need(settings, place) - 1, "--tile-vae --offload, which needs")
+    refused(settings, set(), 1, "a shorter or smaller clip")
+    cpu = dataclasses.replace(place, device=torch.device("cpu"))
+    room(tiled.need(settings, place) - 1)
+    with pytest.raises(ValueError, match="on cpu, .* try a shorter"):
+        settle(tiled, settings, set(), cpu)
     room(10**12)
-    monkeypatch.setattr("kvlock.backbones.estimate.SMALL_BATCH", 0)
+    monkeypatch.setattr("kvlock.backbones.estimate.SMALL_BATCH_BYTES", 0)
     assert settle(estimator, settings, set(), place).rows == "sequential"
     assert settle(estimator, settings, {"rows"}, place).rows == "batched"
+
+
+def test_a_batch_that_does_not_fit_is_told_to_go_row_by_row(monkeypatch):
+    estimator, size = Estimator("wan2.1-t2v-1.3b", torch.bfloat16), (9, 480, 832)
+    place = Place(torch.device("cuda"), size, centred_mask((3, 60, 104), (1, 2, 2), 0.2))
+    monkeypatch.setattr(Estimator, "_vae_peak", lambda self, size: 0)
+    low = estimator.need(config(rows="sequential"), place)
+    monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: low)
+    with pytest.raises(ValueError, match="try --rows sequential, which needs"):
+        settle(estimator, config(), {"rows"}, place)
 
 
 def test_estimate_prints_every_mode(folder, capsys):

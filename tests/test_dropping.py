@@ -15,6 +15,8 @@ from kvlock.core.tap import Tap, attached
 from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
 from kvlock.core.trace import Trace
 from kvlock.core.types import EditRequest
+from kvlock.editing import edit_variants
+from kvlock.methods.table import method_config
 from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, latents_of
 
 PROMPTS = ("a red cat", "a blue cat", "a blue dog")
@@ -59,7 +61,10 @@ class _SlowProcessor:
 
 @torch.no_grad()
 def _slow_edit(backbone, request, config):
-    """The full computation with alpha = 1 everywhere and the source's latents pasted, one forward a row."""
+    """The full computation with alpha = 1 everywhere and the source's latents pasted, one forward a row.
+
+    With APG, and with omega as `fast` has it: 0.85 of omega_0 in the lock steps, 1 outside the interval.
+    """
     clips = prepare_clips(backbone, [request])
     sampler = backbone.sampler(config.num_inference_steps, multistep=False)
     computed = computed_tokens(clips.foreground, backbone.patch_size, config.drop_margin)
@@ -67,6 +72,8 @@ def _slow_edit(backbone, request, config):
     visible = torch.zeros(computed.numel(), dtype=torch.bool).index_fill(0, sets.source, True)
     processors = [_SlowProcessor(computed.flatten(), visible) for _ in backbone.attention_sites()]
     own = computed_latents(computed, backbone.patch_size)
+    kept = clips.foreground if config.background_anchor == "latents" else own
+    every = round(config.source_refresh * STEPS) if config.source_refresh < 1 else config.source_refresh
     for site, processor in zip(backbone.attention_sites(), processors):
         site.module.processor = processor
 
@@ -76,14 +83,25 @@ def _slow_edit(backbone, request, config):
         embeds = backbone.encode_prompt([prompt])
         return backbone.predict(latents, sampler.timestep(step)[None], embeds, clips.condition)
 
-    latents = clips.start
+    latents, average = clips.start, None
     for step in range(config.num_inference_steps):
-        if step % config.source_refresh == 0:
+        sigma = sampler.sigmas[step]
+        if step % every == 0:
             velocity(sampler.add_noise(clips.source, clips.noise, step), request.source_prompt, step, is_source=True)
-        cond = velocity(latents, request.prompt, step)
-        uncond = velocity(latents, request.negative_prompt, step)
-        latents = sampler.step(latents, uncond + config.guidance_scale * (cond - uncond), step)
-        latents = torch.where(own[:, None], latents, sampler.add_noise(clips.source, clips.noise, step + 1))
+
+        def denoised(prompt, step=step, sigma=sigma, latents=latents):
+            return torch.where(own[:, None], latents - sigma * velocity(latents, prompt, step), clips.source)
+
+        clean = denoised(request.prompt)
+        if config.guidance_interval[0] <= sigma <= config.guidance_interval[1]:
+            uncond = denoised(request.negative_prompt)
+            if config.guidance == "apg" and step >= STEPS - config.lock_steps:
+                clean, average = reference.projected(clean[0], uncond[0], 0.85 * config.guidance_scale, average)
+                clean = clean[None].float()
+            else:
+                clean = uncond + config.guidance_scale * (clean - uncond)
+        latents = sampler.step(latents, (latents - clean) / sigma, step)
+        latents = torch.where(kept[:, None], latents, sampler.add_noise(clips.source, clips.noise, step + 1))
     return latents
 
 
@@ -97,6 +115,15 @@ def test_dropping_is_the_full_computation_with_alpha_1_and_pasted_latents(backbo
     settings = config(drop_background="all", background_anchor="none", **FREE, **fields)
     fast = latents_of(backbone, [request], settings)
     torch.testing.assert_close(fast, _slow_edit(backbone, request, settings), atol=2e-5, rtol=1e-4)
+
+
+def test_fast_is_what_the_slow_steps_give(backbone):
+    """The default method: margin computed but not kept, source every 2nd of 6 steps, context, APG in an interval."""
+    request, settings = make_request(), config("fast")
+    guided = [0.5 <= sigma for sigma in backbone.sampler(STEPS, multistep=False).sigmas[:STEPS]]
+    assert 0 < sum(guided) < STEPS and settings.refresh_steps == 2
+    fast = latents_of(backbone, [request], settings)
+    torch.testing.assert_close(fast, _slow_edit(backbone, request, settings), atol=5e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -142,18 +169,70 @@ def _variants(count=3):
 
 @pytest.mark.parametrize(
     "fields",
-    [dict(drop_background="all"), dict(drop_background="all", source_refresh=2), dict(fusion_ratio=0.7)],
-    ids=["drop", "drop, refresh 2", "lock"],
+    [
+        dict(drop_background="all"),
+        dict(drop_background="all", source_refresh=2),
+        dict(fusion_ratio=0.7),
+        dict(fusion_ratio=0.7, rows="sequential"),
+        dict(source_path="inverted", strength=0.7, fusion_ratio=0.7),
+    ],
+    ids=["drop", "drop, refresh 2", "lock", "lock, layer by layer", "inverted"],
 )
 def test_variants_share_the_source_and_are_what_each_is_alone(backbone, fields):
     variants, settings = _variants(), config(background_anchor="latents", **fields)
     rows = _counted(backbone)
     together = latents_of(backbone, variants, settings)
-    steps_with_source = STEPS // settings.source_refresh if "drop_background" in fields else 4
-    assert sum(rows) == 2 * len(variants) * STEPS + steps_with_source
+    steps, with_source = STEPS - settings.first_step, 4
+    if settings.drop_background == "all":
+        with_source = STEPS // settings.source_refresh
+    inversion = STEPS + 1 if settings.source_path == "inverted" else 0
+    assert sum(rows) == 2 * len(variants) * steps + with_source + inversion
     alone = torch.cat([latents_of(backbone, [variant], settings) for variant in variants])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
     assert (alone[0] - alone[1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("method", ["sdedit", "flowedit", "flowedit-masked"])
+def test_the_seed_matters_where_the_start_is_not_noise_alone(backbone, method):
+    request = make_request()
+    fields = dict(strength=0.5, num_inference_steps=STEPS)
+    settings = method_config(method, {}, fields)
+    variants = [dataclasses.replace(request, seed=seed, background_seed=0) for seed in (0, 1)]
+    first, second = (r.video.int() for r in edit_variants(backbone, variants, settings))
+    alone = edit_variants(backbone, variants[1:], settings)[0].video.int()
+    assert (first - second).abs().float().mean() > 0.5 and (second - alone).abs().max() <= 1
+
+
+def test_what_is_held_is_gone_before_the_decoder_runs(backbone):
+    taps, extending = [], Tap.extending
+    held = []
+
+    def seen(tap, *arguments):
+        taps.append(tap)
+        return extending(tap, *arguments)
+
+    decode = backbone.decode_video
+    backbone.decode_video = lambda latents: held.append(dict(taps[0]._held)) or decode(latents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tap, "extending", seen)
+        edit_clips(backbone, [make_request()], config(drop_background="all", source_refresh=2))
+    assert taps and held == [{}]
+
+
+def test_an_exception_in_a_packed_forward_leaves_the_model_as_it_was(backbone):
+    transformer = backbone.pipe.transformer
+    before = dict(transformer.named_modules())
+    broken = transformer.blocks[-1].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        edit_clips(backbone, [make_request()], config(drop_background="all"))
+    broken.remove()
+    assert dict(transformer.named_modules()) == before
+    expected = latents_of(type(backbone)(BACKBONES[_name_of(backbone)][1](), TEXT_LENGTH), [make_request()], config())
+    assert torch.equal(latents_of(backbone, [make_request()], config()), expected)
+
+
+def _name_of(backbone):
+    return next(name for name, (cls, _) in BACKBONES.items() if type(backbone) is cls)
 
 
 def test_a_variants_seed_draws_the_foregrounds_noise_alone(backbone):
@@ -238,6 +317,7 @@ def test_the_context_is_near_the_mask_and_spread_over_the_rest():
     assert seen[around & ~computed].all()
     far = seen[:, 7:]
     assert 0.2 < far.float().mean() < 0.5
+    assert abs(int(seen[0].sum()) - int(seen[1].sum())) <= 1  # no frame is preferred
 
 
 @pytest.mark.parametrize(
@@ -247,8 +327,10 @@ def test_the_context_is_near_the_mask_and_spread_over_the_rest():
         (dict(background_context=0.5), "background_context is 0.5; expected 1.0 without drop_background"),
         (
             dict(drop_background="all", foreground_ratio=0.1),
-            "foreground_ratio is 0.1; expected 0 with drop_background",
+            "foreground_ratio is 0.1; expected 0 with drop_background, or a method that does not drop it",
         ),
+        (dict(drop_background="all", lock_width=2.0), "lock_width is 2.0; expected 0 with drop_background"),
+        (dict(drop_background="locked", fusion_ratio=0.5), "fusion_ratio is 0.5; expected 1 with drop_background"),
         (dict(drop_background="some"), "drop_background is 'some'; expected one of"),
         (dict(guidance_interval=(0.5, 0.2)), "guidance_interval is .* expected a lower and an upper"),
     ],

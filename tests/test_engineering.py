@@ -69,6 +69,16 @@ def test_group_offload(backbone, way):
     _agrees(backbone, way, expected)
 
 
+def test_group_offload_of_several_blocks_is_refused(backbone):
+    device = torch.device("cpu")
+    apply_group_offloading(
+        backbone.pipe.transformer, device, device, offload_type="block_level", num_blocks_per_group=2
+    )
+    with pytest.raises(ValueError, match="expected num_blocks_per_group=1"):
+        edit_clips(backbone, [make_request()], config(**WAYS["drop"]))
+    edit_clips(backbone, [make_request()], config(**WAYS["lock"]))
+
+
 def test_model_offload(backbone, way):
     """The hook that enable_model_cpu_offload puts on each component, with the CPU as the device."""
     from accelerate import cpu_offload_with_hook

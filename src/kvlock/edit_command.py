@@ -32,7 +32,7 @@ from kvlock.media.fit import Fit, fit_mask
 from kvlock.media.mask import read_mask
 from kvlock.media.pictures import contact_sheet, mask_overlay, plot_trace, side_by_side
 from kvlock.media.video import Clip, read_video, write_video
-from kvlock.methods.table import MethodConfig
+from kvlock.methods.table import FlowEditConfig, MethodConfig
 from kvlock.versions import versions
 
 if TYPE_CHECKING:
@@ -50,11 +50,13 @@ def run_edit(arguments: "Edit", config: MethodConfig, given: set[str]) -> None:
     device = resolve_device(arguments.device)
     estimator = Estimator(arguments.model, resolve_dtype(arguments.dtype, str(device)), arguments.tile_vae)
     fit = fit_of(estimator.backbone, requests[0], arguments.area_of(known), known.max_frames if known else MOST_FRAMES)
-    if isinstance(config, KVLockConfig):
+    if isinstance(config, KVLockConfig) and arguments.memory_check:
         foreground = latent_foreground(fit_mask(mask, fit)[None], estimator.backbone.vae_stride)[0]
-        config = settle(
-            estimator, config, given, Place(device, fit.model, foreground, len(requests), arguments.offload)
-        )
+        place = Place(device, fit.model, foreground, len(requests), arguments.offload)
+        asked, config = config, settle(estimator, config, given, place)
+        chosen = [name for name in ("rows", "source_store") if getattr(asked, name) != getattr(config, name)]
+        for name in chosen:
+            print(f"chosen to save memory: --{name.replace('_', '-')} {getattr(config, name)}")
     backbone = load_backbone(
         arguments.model,
         arguments.device,
@@ -64,7 +66,8 @@ def run_edit(arguments: "Edit", config: MethodConfig, given: set[str]) -> None:
         tile_vae=arguments.tile_vae,
     )
     print(f"clip: {fit}")
-    with _progress(config.num_inference_steps - config.first_step) as on_step:
+    rounds = len(requests) if isinstance(config, FlowEditConfig) else 1
+    with _progress(rounds * (config.num_inference_steps - config.first_step)) as on_step:
         results = edit_variants(backbone, requests, config, fit, on_step)
     videos = [result.video.numpy() for result in results]
     if arguments.composite:

@@ -97,7 +97,7 @@ def edit_variants(
 ) -> list[EditResult]:
     """The same for several edits of one clip and mask, which share what is computed of the source.
 
-    They share it where they have the same `source_prompt` and `background_seed`.
+    They share it where they have the same `source_prompt` and `background_seed`; FlowEdit makes one after the other.
     """
     for request in requests:
         check_request(request)
@@ -106,7 +106,10 @@ def edit_variants(
         raise ValueError("variants are edits of one clip; give all requests the same video and mask")
     fit = fit or fit_of(backbone, first, None, None)
     video, mask = fit_video(first.video.numpy(), fit), fit_mask(first.mask.numpy(), fit)
-    results = edit_clips(backbone, [replace(r, video=video, mask=mask) for r in requests], config, on_step)
+    fitted = [replace(r, video=video, mask=mask) for r in requests]
+    together = isinstance(config, KVLockConfig)  # FlowEdit's source has each edit's own noise, so nothing is shared
+    batches = [fitted] if together else [[request] for request in fitted]
+    results = [result for batch in batches for result in edit_clips(backbone, batch, config, on_step)]
     return [replace(result, video=torch.from_numpy(unfit_video(result.video, fit))) for result in results]
 
 

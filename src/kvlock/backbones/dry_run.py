@@ -68,6 +68,11 @@ def denoising_cost(
                 operations = operations_of(lambda step=step: rows.predict(step, latents, latents, control))
                 costs[kind] = Cost(len(latents) * (1 + guided) + with_source, *operations, memory.peak)
             total += costs[kind]
+    if config.source_path == "inverted":
+        timestep = rows.sampler.timestep(0)
+        operations = operations_of(lambda: rows.source_alone(latents, timestep))
+        for _ in range(config.num_inference_steps + 1):
+            total += Cost(1, *operations, 0)
     if config.source_store == "host" and config.refresh_steps > 1:
         alone = denoising_cost(backbone, foreground, replace(config, source_refresh=1), variants)
         return replace(total, peak_bytes=alone.peak_bytes)

@@ -3,6 +3,8 @@
 import functools
 import os
 from dataclasses import dataclass, replace
+from itertools import chain, combinations
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +19,8 @@ from kvlock.core.config import KVLockConfig
 from kvlock.core.tokens import computed_latents
 
 UMT5_XXL = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
-SMALL_BATCH = 1e9
+SMALL_BATCH_BYTES = 1e9
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 TEXT_TOKENS = 512
 VAE_FRAMES = 9  # from here on the VAE, which goes frame by frame, needs no more than room for what it gives
 
@@ -32,6 +35,17 @@ class Rates:
     def seconds(self, cost: Cost) -> float:
         """How long an edit's denoising takes."""
         return cost.linear_flops / self.linear + cost.attention_flops / self.attention
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an edit is to run: video_size is frames, height, width; foreground as in `denoising_cost`."""
+
+    device: torch.device
+    video_size: tuple[int, int, int]
+    foreground: Tensor
+    variants: int = 1
+    offload: bool = False
 
 
 class Estimator:
@@ -55,6 +69,7 @@ class Estimator:
         stride = self.backbone.vae_stride
         return (frames - 1) // stride[0] + 1, sides[0] // stride[1], sides[1] // stride[2]
 
+    @functools.lru_cache(maxsize=16)  # noqa: B019
     def cost(self, foreground: Tensor, config: KVLockConfig, variants: int = 1) -> Cost:
         """The denoising; foreground: latents bool [F, H, W]."""
         return denoising_cost(self.backbone, foreground, config, variants)
@@ -69,6 +84,11 @@ class Estimator:
         if offload:
             return max(text, transformer + cost.peak_bytes, vae + coding)
         return text + transformer + vae + max(cost.peak_bytes, coding)
+
+    def need(self, config: KVLockConfig, place: Place) -> int:
+        """`peak_bytes` of an edit."""
+        cost = self.cost(place.foreground, config, place.variants)
+        return self.peak_bytes(cost, place.video_size, place.offload)
 
     def rates(self, device: torch.device) -> Rates:
         """From one random block of the model's width and one large attention; a few seconds."""
@@ -114,17 +134,6 @@ class Estimator:
         return max(peaks) + (frames - few) * 3 * height * width * 4
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an edit is to run: video_size is frames, height, width; foreground as in `denoising_cost`."""
-
-    device: torch.device
-    video_size: tuple[int, int, int]
-    foreground: Tensor
-    variants: int = 1
-    offload: bool = False
-
-
 def settle(estimator: Estimator, config: KVLockConfig, given: set[str], place: Place) -> KVLockConfig:
     """The config with `rows` and `source_store` chosen, where they are not `given`, by what each would need.
 
@@ -132,26 +141,44 @@ def settle(estimator: Estimator, config: KVLockConfig, given: set[str], place: P
     the host's memory where the device has no room. Raises ValueError, with what would fit, where the edit does not.
     """
     there = device_bytes(place.device)
-
-    def need(cost: Cost, offload: bool = place.offload) -> int:
-        return estimator.peak_bytes(cost, place.video_size, offload)
-
-    cost = estimator.cost(place.foreground, config, place.variants)
-    if "rows" not in given and cost.peak_bytes > SMALL_BATCH:
+    batch = estimator.cost(place.foreground, config, place.variants).peak_bytes
+    if "rows" not in given and batch > SMALL_BATCH_BYTES:
         config = replace(config, rows="sequential")
-        cost = estimator.cost(place.foreground, config, place.variants)
-    if need(cost) > there and config.refresh_steps > 1 and "source_store" not in given:
+    if "source_store" not in given and _may_hold_on_host(config, place) and estimator.need(config, place) > there:
         config = replace(config, source_store="host")
-        cost = estimator.cost(place.foreground, config, place.variants)
-    if need(cost) <= there:
-        return config
-    advice = "a shorter or smaller clip" if estimator.tiled else "--tile-vae, a shorter or smaller clip"
-    if not place.offload and place.device.type != "cpu":
-        moved = need(cost, offload=True)
-        advice = f"--offload, which needs {gigabytes(moved)}" if moved <= there else advice
-    raise ValueError(
-        f"the edit needs about {gigabytes(need(cost))} on {place.device}, which has {gigabytes(there)}; try {advice}"
-    )
+    need = estimator.need(config, place)
+    if need > there:
+        raise ValueError(
+            f"the edit needs about {gigabytes(need)} on {place.device}, which has {gigabytes(there)}; "
+            f"try {_what_fits(estimator, config, place, there)} (--no-memory-check goes on regardless)"
+        )
+    return config
+
+
+def _what_fits(estimator: Estimator, config: KVLockConfig, place: Place, there: int) -> str:
+    """The fewest flags with which the edit takes no more than `there`."""
+    tiled = Estimator(estimator.model, estimator.dtype, tile_vae=True)
+    possible = {
+        "--rows sequential": config.rows == "batched",
+        "--source-store host": _may_hold_on_host(config, place),
+        "--tile-vae": not estimator.tiled,
+        "--offload": not place.offload and place.device.type != "cpu",
+    }
+    flags = [flag for flag, holds in possible.items() if holds]
+    for tried in chain.from_iterable(combinations(flags, count) for count in range(1, len(flags) + 1)):
+        rows = "sequential" if "--rows sequential" in tried else config.rows
+        store = "host" if "--source-store host" in tried else config.source_store
+        model = tiled if "--tile-vae" in tried else estimator
+        offload = place.offload or "--offload" in tried
+        cost = estimator.cost(place.foreground, replace(config, rows=rows, source_store=store), place.variants)
+        size = model.peak_bytes(cost, place.video_size, offload)
+        if size <= there:
+            return f"{' '.join(tried)}, which needs {gigabytes(size)}"
+    return "a shorter or smaller clip"
+
+
+def _may_hold_on_host(config: KVLockConfig, place: Place) -> bool:
+    return place.device.type != "cpu" and config.refresh_steps > 1 and config.source_store == "device"
 
 
 def centred_mask(latent_size: tuple[int, int, int], patch_size: tuple[int, int, int], share: float) -> Tensor:
@@ -171,7 +198,9 @@ def gigabytes(size: float) -> str:
 
 
 def device_bytes(device: torch.device) -> int:
-    """All the memory of the device."""
+    """The memory of a GPU that is free; on the CPU all there is, or what the container may have."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [Path(file).read_text().strip() for file in CONTAINER_LIMITS if Path(file).is_file()]
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])

@@ -54,11 +54,23 @@ def _row_by_row(transformer: nn.Module, rows: Sequence[TokenRow], flow: Flow) ->
         transformer.rope = _Rope(before["rope"], rows)
         for name, packed in (("blocks", _Block), ("vace_blocks", _ControlBlock)):
             if name in before:
+                _check_offloading(before[name])
                 setattr(transformer, name, nn.ModuleList(packed(block, rows, flow) for block in before[name]))
         yield
     finally:
         for name, module in before.items():
             setattr(transformer, name, module)
+
+
+def _check_offloading(blocks: nn.ModuleList) -> None:
+    """A group is offloaded when its last block returns, here after the first row already."""
+    registries = [block._diffusers_hook for block in blocks if hasattr(block, "_diffusers_hook")]
+    hooks = [registry.get_hook("group_offloading") for registry in registries]
+    if any(hook and len(hook.group.modules) > 1 for hook in hooks):
+        raise ValueError(
+            "several blocks are offloaded as one group, but rows go through them one after the other; expected "
+            "num_blocks_per_group=1 in apply_group_offloading"
+        )
 
 
 class _Rope(nn.Module):

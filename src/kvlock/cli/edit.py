@@ -17,6 +17,7 @@ from kvlock.methods.table import CALIBRATED, DEFAULT_METHODS, MethodConfig, chec
 from kvlock.versions import versions
 
 FLAG_NAMES = {"num_inference_steps": "steps"}
+SEEDS_END = 2**63
 OTHER_VIDEOS = (".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v")
 
 
@@ -79,6 +80,8 @@ class Edit:
     """Keep each part of the model on the CPU until it runs."""
     tile_vae: bool = False
     """Encode and decode tile by tile, in less memory; moves pixels a little."""
+    memory_check: bool = True
+    """Refuse an edit that the device has no room for, by an estimate; it takes all weights to be in --dtype."""
     flow_shift: float | None = None
     """Timestep shift; the checkpoint's own where it is not given."""
     overwrite: bool = False
@@ -178,7 +181,7 @@ def _check_arguments(arguments: Edit) -> None:
     if not 0.001 <= arguments.fps <= 1000:
         raise ValueError(f"--fps is {arguments.fps}; expected above 0, at most 1000")
     for flag, seed in (("seed", arguments.seed), ("background-seed", arguments.background_seed or 0)):
-        if not 0 <= seed < 2**63:
+        if not 0 <= seed < SEEDS_END:
             raise ValueError(f"--{flag} is {seed}; expected 0 to 2**63 - 1")
     if arguments.seeds and arguments.seed:
         raise ValueError("--seed and --seeds exclude each other; give one of them")
@@ -206,8 +209,10 @@ def _check_out(out: Path, overwrite: bool) -> None:
 def seed_range(text: str) -> range:
     """`3` or `0..2`, both ends included. Raises ValueError for anything else."""
     first, dots, last = text.partition("..")
-    if not (first.isdigit() and (last.isdigit() if dots else True)) or int(last or first) < int(first):
+    if not (first.isdecimal() and (last.isdecimal() if dots else True)) or int(last or first) < int(first):
         raise ValueError(f"--seeds is {text!r}; expected a seed such as 0, or a range such as 0..2")
+    if int(last or first) >= SEEDS_END:
+        raise ValueError(f"--seeds is {text!r}; expected seeds from 0 to 2**63 - 1")
     return range(int(first), int(last or first) + 1)
 
 

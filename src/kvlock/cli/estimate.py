@@ -11,6 +11,7 @@ from kvlock.methods.table import DEFAULT_METHODS, method_config
 # What is worth comparing: name, method, and what differs from it. `plain` runs row by row, as diffusers' pipelines do.
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {"rows": "sequential"}),
+    "constant": ("constant", {"rows": "sequential"}),
     "kv-lock": ("kv-lock", {}),
     "kv-lock --rows sequential": ("kv-lock", {"rows": "sequential"}),
     "drop-locked": ("drop-locked", {"rows": "sequential"}),
@@ -77,8 +78,9 @@ class Estimate:
         Console(width=100).print(table)
         print(
             f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in a block's linear layers and "
-            f"{rates.attention / 1e12:.3g} in its attention, as measured just now. Memory is the most at once, with "
-            f"weights and VAE. kvlock edit runs {DEFAULT_METHODS[family_of(self.model)]} unless told otherwise."
+            f"{rates.attention / 1e12:.3g} in its attention, as measured just now, without transfers to the host. "
+            "Memory is the most at once, with weights and VAE. "
+            f"kvlock edit runs {DEFAULT_METHODS[family_of(self.model)]} unless told otherwise."
         )
 
     def _video_size(self) -> tuple[int, int, int]:

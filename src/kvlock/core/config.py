@@ -84,8 +84,8 @@ class KVLockConfig:
     )
     drop_background: Literal["none", "locked", "all"] = _option(
         "none",
-        "in which steps the edit's background is not computed but taken from the source: alpha is 1 there, and its "
-        "latents are the source's",
+        "in which steps the edit's background is not computed but taken from the source: alpha is 1 there; its "
+        "latents are put back after every step",
     )
     drop_margin: int = _option(1, "tokens around the mask that are computed where the background is dropped")
     source_refresh: int | float = _option(
@@ -144,9 +144,12 @@ class KVLockConfig:
         _require(0 <= self.background_context <= 1, self, "background_context", "a number from 0 to 1")
         if self.drop_background == "none":
             for name, rest in (("source_refresh", 1), ("background_context", 1.0)):
-                _require(getattr(self, name) == rest, self, name, f"{rest} without drop_background")
+                _require(getattr(self, name) == rest, self, name, f"{rest} without drop_background{_OTHER_METHOD}")
         else:
-            _require(self.foreground_ratio == 0, self, "foreground_ratio", "0 with drop_background")
+            for name in ("foreground_ratio", "lock_width"):
+                _require(getattr(self, name) == 0, self, name, f"0 with drop_background{_OTHER_METHOD}")
+            sound = isinstance(self.fusion_ratio, str) or self.fusion_ratio == 1
+            _require(sound, self, "fusion_ratio", f"1 with drop_background{_OTHER_METHOD}")
 
     @property
     def first_lock_step(self) -> int:
@@ -179,6 +182,7 @@ class KVLockConfig:
         return steps if isinstance(steps, int) else max(round(steps * self.num_inference_steps), int(steps > 0))
 
 
+_OTHER_METHOD = ", or a method that does not drop it, such as constant"
 SCHEDULES = ("variance", "sigmoid", "cosine", "linear")
 _CHOICES = {
     "drop_background": ("none", "locked", "all"),
