@@ -16,10 +16,10 @@ from PIL import Image
 
 import tiny
 from kvlock.bench.jobs import STALE_AFTER, Job, Workplace
-from kvlock.bench.runner import BATCH, CEILING, load_subject, plan_jobs
+from kvlock.bench.runner import BATCH, CEILING, _describe, load_subject, plan_jobs
 from kvlock.bench.scenes import SEED_STRIDE, scene_clips, scene_request, write_scene
 from kvlock.bench.scores import BY_NETWORKS, METRICS, Reference, score
-from kvlock.bench.suite import HELD_OUT, VALIDATION, Item, read_suite, shapes_suite, write_suite
+from kvlock.bench.suite import HELD_OUT, VALIDATION, Item, Suite, read_suite, shapes_suite, write_suite
 from kvlock.bench.table import Row, csv_lines, markdown, paired_difference, read_rows, time_ratio
 from kvlock.bench.tradeoff import plot_tradeoff
 from kvlock.cli import main
@@ -530,3 +530,17 @@ def test_a_plain_folder(tmp_path, capsys):
 def test_another_layout_is_named(kind, message, tmp_path, capsys):
     assert main(["bench", "convert", kind, str(tmp_path), "--out", str(tmp_path / "s.jsonl")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_results_of_a_suite_stay_with_it_wherever_one_stands(tmp_path, monkeypatch):
+    """The built-in suites have no files, so the folder that one stands in is nothing to them."""
+    place, out = Workplace(tmp_path), tmp_path
+    scene = shapes_suite("shapes", range(1)).items[0]
+    _describe(out, Suite("shapes", tmp_path / "a", (scene,)), place)
+    _describe(out, Suite("shapes", tmp_path / "b", (scene,)), place)
+    with pytest.raises(ValueError, match="holds results of the suite 'shapes' in .*; give another folder"):
+        _describe(out, Suite("others", tmp_path / "a", (scene,)), place)
+    with pytest.raises(ValueError, match="holds results of another 'scene-00000'"):
+        _describe(out, Suite("shapes", tmp_path / "a", (replace(scene, prompt="x"),)), place)
+    with pytest.raises(ValueError, match="in .*b; give another folder"):
+        _describe(out, Suite("shapes", tmp_path / "a", (Item("x", "a prompt", video="v.mp4", mask="m.png"),)), place)

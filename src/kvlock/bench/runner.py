@@ -216,8 +216,12 @@ def _describe(out: Path, suite: Suite, place: Workplace) -> None:
     with place.alone():
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
-            if (before["name"], before["folder"]) != (record["name"], record["folder"]):
-                raise ValueError(f"--out {out} holds results of the suite {before['name']!r}; give another folder")
+            elsewhere = before["folder"] != record["folder"] and any(item.video for item in suite.items)
+            if before["name"] != record["name"] or elsewhere:
+                raise ValueError(
+                    f"--out {out} holds results of the suite {before['name']!r} in {before['folder']}; give another "
+                    "folder"
+                )
             known = {i["id"]: i for i in before["items"]}
             changed = [i["id"] for i in record["items"] if known.get(i["id"], i) != i]
             if changed:
