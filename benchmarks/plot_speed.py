@@ -1,6 +1,6 @@
 """Cost against foreground share, with the floor, from what speed.py wrote.
 
-    python benchmarks/plot_speed.py FILE.json PICTURE.png
+python benchmarks/plot_speed.py FILE.json PICTURE.png
 """
 
 import json
@@ -15,7 +15,7 @@ SHOWN = ("drop in the lock steps", "drop", "drop, refresh 2", "drop, refresh 4",
 def main() -> None:
     """Draw."""
     rows = json.loads(Path(sys.argv[1]).read_text())
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     for index, mode in enumerate(SHOWN):
         points = sorted((r["foreground"], r["time_ratio"], r["floor_ratio"]) for r in rows if r["mode"] == mode)
@@ -25,7 +25,7 @@ def main() -> None:
     axes.axhline(1.0, color="grey", linewidth=1)
     axes.set(xlabel="share of tokens that are computed", ylabel="time, plain sampling = 1", ylim=(0, 1.1))
     axes.set_title(f"{rows[0]['model']}, {rows[0]['tokens']} tokens, {rows[0]['steps']} steps; dotted: the floor")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(sys.argv[2], dpi=130)
 
 

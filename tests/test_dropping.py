@@ -126,6 +126,13 @@ def test_fast_is_what_the_slow_steps_give(backbone):
     torch.testing.assert_close(fast, _slow_edit(backbone, request, settings), atol=5e-5, rtol=1e-4)
 
 
+def test_rotating_heads_in_groups_changes_no_bit(backbone, monkeypatch):
+    settings = config(drop_background="all")
+    whole = latents_of(backbone, [make_request()], settings)
+    monkeypatch.setattr("kvlock.backbones.packing.MANY_TOKENS", 0)
+    assert torch.equal(latents_of(backbone, [make_request()], settings), whole)
+
+
 @torch.no_grad()
 def test_packed_rows_of_different_prompts_equal_plain_forwards(backbone):
     clips = prepare_clips(backbone, [make_request()])

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from kvlock.core.protocols import Flow, TokenRow
 
 Rope = list[tuple[Tensor, Tensor]]
+HEAD_GROUPS = 8
+MANY_TOKENS = 2**24  # times their width
 
 
 def packed_forward(transformer: nn.Module, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
@@ -39,9 +41,14 @@ def packed_forward(transformer: nn.Module, rows: Sequence[TokenRow], timestep: T
 
 
 def rotate(head_dim: int, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Wan's rotary embedding of queries or keys [B, S, inner]; cos and sin [1, S, 1, head_dim]."""
+    """Wan's rotary embedding of queries or keys [B, S, inner], in place; cos and sin [1, S, 1, head_dim].
+
+    Heads in groups where there are many tokens: the arithmetic is float32 and takes several times the tokens' memory.
+    """
     heads = tokens.unflatten(-1, (-1, head_dim))
-    return apply_rotary_emb(heads, (cos[0, :, 0], sin[0, :, 0]), sequence_dim=1).flatten(-2)
+    for group in heads.chunk(HEAD_GROUPS, dim=2) if tokens.numel() > MANY_TOKENS else (heads,):
+        group.copy_(apply_rotary_emb(group, (cos[0, :, 0], sin[0, :, 0]), sequence_dim=1))
+    return tokens
 
 
 @contextmanager
