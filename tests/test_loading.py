@@ -49,6 +49,14 @@ def test_flow_shift_overrides_the_checkpoints(folders):
     assert own[5] == pytest.approx(0.75, abs=1e-3) and other[5] == pytest.approx(8 / 9, abs=1e-3)
 
 
+def test_blocks_are_compiled_where_asked(folders):
+    """What runs compiled is in test_engineering.py; here, that every block of both streams will."""
+    for asked in (False, True):
+        transformer = load_backbone(str(folders / "wan-vace"), compile_blocks=asked).pipe.transformer
+        blocks = (*transformer.blocks, *transformer.vace_blocks)
+        assert all((block._compiled_call_impl is not None) == asked for block in blocks)
+
+
 def _rewrite(path, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 

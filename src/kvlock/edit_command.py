@@ -64,6 +64,7 @@ def run_edit(arguments: "Edit", config: MethodConfig, given: set[str]) -> None:
         arguments.offload,
         arguments.flow_shift,
         tile_vae=arguments.tile_vae,
+        compile_blocks=arguments.compile,
     )
     print(f"clip: {fit}")
     rounds = len(requests) if isinstance(config, FlowEditConfig) else 1

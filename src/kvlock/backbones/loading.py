@@ -28,6 +28,7 @@ def load_backbone(
     flow_shift: float | None = None,
     max_sequence_length: int | None = None,
     tile_vae: bool = False,
+    compile_blocks: bool = False,
 ) -> Backbone:
     """Load a known model, a hub id, or a local folder in the standard diffusers layout.
 
@@ -35,7 +36,7 @@ def load_backbone(
     DTYPES; the VAE is float32 always, since a bfloat16 encode drifts in colour. `offload` keeps each component on the
     CPU until it runs (diffusers' model CPU offload). `flow_shift` overrides the checkpoint's timestep shift,
     `max_sequence_length` (text tokens) the known model's, or the pipelines' 512. `tile_vae` encodes and decodes tile
-    by tile, in less memory.
+    by tile, in less memory. `compile_blocks` compiles the transformer's blocks (torch.compile) when they first run.
     Raises ValueError for an unknown model, device or dtype, a folder that lacks a component or holds pickled weights,
     or a scheduler that is not flow matching.
     """
@@ -55,6 +56,8 @@ def load_backbone(
     pipe.set_progress_bar_config(disable=True)
     if tile_vae:
         vae.enable_tiling()
+    if compile_blocks:
+        pipe.transformer.compile_repeated_blocks(dynamic=True)
     if offload:
         pipe.enable_model_cpu_offload(device=place)
     else:

@@ -80,6 +80,8 @@ class Edit:
     """Keep each part of the model on the CPU until it runs."""
     tile_vae: bool = False
     """Encode and decode tile by tile, in less memory; moves pixels a little."""
+    compile: bool = False
+    """Compile the transformer's blocks (torch.compile): a slow first step; gains nothing on a CPU (docs/speed.md)."""
     memory_check: bool = True
     """Refuse an edit that the device has no room for, by an estimate; it takes all weights to be in --dtype."""
     flow_shift: float | None = None
