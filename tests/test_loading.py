@@ -52,7 +52,7 @@ def test_flow_shift_overrides_the_checkpoints(folders):
 def test_blocks_are_compiled_where_asked(folders):
     """What runs compiled is in test_engineering.py; here, that every block of both streams will."""
     for asked in (False, True):
-        transformer = load_backbone(str(folders / "wan-vace"), compile_blocks=asked).pipe.transformer
+        transformer = load_backbone(str(folders / "vace"), compile_blocks=asked).pipe.transformer
         blocks = (*transformer.blocks, *transformer.vace_blocks)
         assert all((block._compiled_call_impl is not None) == asked for block in blocks)
 

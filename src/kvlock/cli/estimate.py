@@ -51,6 +51,7 @@ class Estimate:
         """Print the table."""
         from rich import box
         from rich.console import Console
+        from rich.progress import track
         from rich.table import Table
 
         from kvlock.backbones.estimate import Estimator, centred_mask, device_bytes, gigabytes
@@ -60,10 +61,12 @@ class Estimate:
         estimator = Estimator(self.model, resolve_dtype(self.dtype, str(device)), self.tile_vae)
         latents = estimator.latent_size(self._video_size())
         mask = centred_mask(latents, estimator.backbone.patch_size, self.foreground)
-        rates = estimator.rates(device)
+        with Console(stderr=True).status("measuring what this device reaches"):
+            rates = estimator.rates(device)
         table = Table("mode", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
         plain = 0.0
-        for name, (method, fields) in MODES.items():
+        shown = track(MODES.items(), "counting", console=Console(stderr=True), transient=True)
+        for name, (method, fields) in shown:
             config = method_config(method, {}, {"num_inference_steps": self.steps} | fields)
             assert isinstance(config, KVLockConfig)
             cost = estimator.cost(mask, config, self.variants)
