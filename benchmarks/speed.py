@@ -1,7 +1,7 @@
 """What each mode costs against plain sampling, in time and memory, and how far both are from what the device can do.
 
     python benchmarks/speed.py [--model middle] [--steps N] [--repeats 3] [--foreground 0.05,0.1,0.2,0.4]
-                               [--modes "plain;drop"] [--whole] [--json FILE] [--quick]
+                               [--modes "plain;drop"] [--whole] [--compile] [--json FILE] [--quick]
 
 Models: `middle`, a random Wan-VACE of width 384 on 8,400 tokens; shapes; or a known model's architecture with random
 weights (wan2.1-t2v-1.3b, ... on a GPU, 832x480, 81 frames). Steps of one kind all cost the same, so each mode runs a
@@ -35,7 +35,7 @@ from kvlock.backbones.rates import attention_rate, matmul_rate, synchronise
 from kvlock.backbones.skeleton import assembled, skeleton
 from kvlock.core.config import KVLockConfig
 from kvlock.core.edit import edit_clips
-from kvlock.core.schedule import drops, guides, may_lock, refreshes
+from kvlock.core.schedule import StepKind, step_kind
 from kvlock.core.types import EditRequest
 from kvlock.methods.table import METHODS
 
@@ -44,13 +44,14 @@ MIDDLE: dict[str, Any] = dict(
 )
 SIZES = {"middle": (25, 480, 640), "shapes": (9, 96, 96), "shapes-t2v": (9, 96, 96)}
 LOCK: dict[str, Any] = dict(METHODS["rigid"], background_anchor="none")
-Kind = tuple[bool, bool, bool]
 DROP: dict[str, Any] = dict(LOCK, drop_background="all", drop_margin=0)
 MODES: dict[str, dict[str, Any]] = {
     "plain": dict(METHODS["plain"], rows="sequential"),
     "lean": LOCK,
     "lean, low memory": dict(LOCK, rows="sequential"),
     "lock in all steps": dict(LOCK, lock_steps=1.0),
+    "lock in all steps, low memory": dict(LOCK, lock_steps=1.0, rows="sequential"),
+    "plain, one batch": METHODS["plain"],
     "drop in the lock steps": dict(DROP, drop_background="locked"),
     "drop": DROP,
     "drop, refresh 2": dict(DROP, source_refresh=2),
@@ -61,7 +62,7 @@ MODES: dict[str, dict[str, Any]] = {
     "drop, refresh 4, 4 variants": dict(DROP, source_refresh=4),
 }
 VARIANTS = {"drop, 4 variants": 4, "drop, refresh 4, 4 variants": 4}
-WITHOUT_FOREGROUND = ("plain", "lean", "lean, low memory", "lock in all steps")  # the same whatever the mask
+WITHOUT_FOREGROUND = [name for name in MODES if MODES[name].get("drop_background", "none") == "none"]
 
 
 class Encoded:
@@ -118,9 +119,11 @@ def few_steps(config: KVLockConfig) -> dict[str, Any]:
 class Run:
     """One model on one device, edited in every mode."""
 
-    def __init__(self, model: str, device: torch.device, dtype: torch.dtype):
+    def __init__(self, model: str, device: torch.device, dtype: torch.dtype, compiled: bool):
         self.model, self.device = model, device
         real, self.meta = backbones(model, device, dtype)
+        if compiled:
+            real.pipe.transformer.compile_repeated_blocks(dynamic=True)
         stride, frames, height, width = real.vae_stride, *SIZES.get(model, (81, 480, 832))
         self.video_size = (frames, height, width)
         self.latent_size = ((frames - 1) // stride[0] + 1, height // stride[1], width // stride[2])
@@ -148,21 +151,14 @@ class Run:
         if whole:
             return sum(took)
         sigmas = [self.kinds(c) for c in (config, few)]
-        by_kind: dict[Kind, list[float]] = {}
+        by_kind: dict[StepKind, list[float]] = {}
         for kind, time_taken in list(zip(sigmas[1], took))[1:]:  # the first warms up
             by_kind.setdefault(kind, []).append(time_taken)
         return sum(statistics.median(by_kind[kind]) for kind in sigmas[0])
 
-    def kinds(self, config: KVLockConfig) -> list[Kind]:
+    def kinds(self, config: KVLockConfig) -> list[StepKind]:
         sigmas = self.backbone.sampler(config.num_inference_steps, multistep=False).sigmas
-        return [
-            (
-                drops(config, k),
-                refreshes(config, k) if drops(config, k) else may_lock(config, k),
-                guides(config, sigmas[k]),
-            )
-            for k in range(config.num_inference_steps)
-        ]
+        return [step_kind(config, k, sigmas[k]) for k in range(config.num_inference_steps)]
 
     def step_seconds(self, config: KVLockConfig, share: float, variants: int) -> list[float]:
         latents = centred_mask(self.latent_size, self.patch, share)
@@ -238,6 +234,7 @@ def main() -> None:
     parser.add_argument("--foreground", default="0.05,0.1,0.2,0.4")
     parser.add_argument("--modes", default=";".join(MODES), help="names, with ; between them")
     parser.add_argument("--whole", action="store_true", help="run every step of every mode")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks, in plain sampling too")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--quick", action="store_true", help="the shapes model alone, under a minute")
     arguments = parser.parse_args()
@@ -246,7 +243,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     steps = arguments.steps
-    run = Run(arguments.model, device, dtype)
+    run = Run(arguments.model, device, dtype, arguments.compile)
     shares = [float(s) for s in arguments.foreground.split(",")]
     rows = measure(run, arguments.modes.split(";"), shares, steps, arguments.repeats, arguments.whole)
     table = Table("mode", "f", "forwards", "time", "floor", "distance", "GB beyond weights")

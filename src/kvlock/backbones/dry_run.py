@@ -22,7 +22,7 @@ from kvlock.backbones.wan_vace import WanVACEBackbone
 from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.rows import Rows
-from kvlock.core.schedule import drops, guides, may_lock, refreshes
+from kvlock.core.schedule import step_kind
 from kvlock.core.tap import Tap, attached
 from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
 from kvlock.core.types import Control
@@ -60,13 +60,11 @@ def denoising_cost(
     total, control = Cost(0, 0, 0, 0), Control(latents.new_ones(variants), latents.new_ones(variants))
     with attached(rows.tap, backbone.attention_sites()), _Memory() as memory:
         for step in range(config.first_step, config.num_inference_steps):
-            guided, dropped = guides(config, rows.sampler.sigmas[step]), drops(config, step)
-            with_source = refreshes(config, step) if dropped else may_lock(config, step)
-            kind = (guided, dropped, with_source)
+            kind = step_kind(config, step, rows.sampler.sigmas[step])
             if kind not in costs:
                 memory.peak = memory.live
                 operations = operations_of(lambda step=step: rows.predict(step, latents, latents, control))
-                costs[kind] = Cost(len(latents) * (1 + guided) + with_source, *operations, memory.peak)
+                costs[kind] = Cost(len(latents) * (1 + kind.guided) + kind.with_source, *operations, memory.peak)
             total += costs[kind]
     if config.source_path == "inverted":
         timestep = rows.sampler.timestep(0)

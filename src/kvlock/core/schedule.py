@@ -1,6 +1,7 @@
 """Variance -> Control (KV-Lock, dynamic schedules), and the schedules that look at the step alone."""
 
 import math
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -8,6 +9,14 @@ from kvlock.core.config import KVLockConfig
 from kvlock.core.types import Control
 
 FADED = 0.05  # AdaEdit injects nothing at or below this weight
+
+
+class StepKind(NamedTuple):
+    """Which forwards a step makes; steps of one kind cost the same."""
+
+    guided: bool
+    dropped: bool
+    with_source: bool
 
 
 def control_at(
@@ -95,3 +104,10 @@ def guides(config: KVLockConfig, sigma: float) -> bool:
     """Whether there is guidance, and so an unconditional forward, at a noise level."""
     low, high = config.guidance_interval
     return config.guidance_scale > 1 and low <= sigma <= high
+
+
+def step_kind(config: KVLockConfig, step: int, sigma: float) -> StepKind:
+    """The kind of `step`, which begins at noise level `sigma`."""
+    dropped = drops(config, step)
+    with_source = refreshes(config, step) if dropped else may_lock(config, step)
+    return StepKind(guides(config, sigma), dropped, with_source)
