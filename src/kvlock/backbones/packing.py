@@ -1,8 +1,9 @@
-"""Rows of any length in one forward of a Wan transformer: its own `forward`, blocks and weights, row after row.
+"""Branches of any length in one forward of a Wan transformer: its own `forward`, blocks and weights.
 
-A row's tokens lie behind each other as a video of single patches, so that patch embedding, head and unpatchify work as
-they are. The rotary embedding and the blocks stand in for themselves while it runs: positions are gathered for the
-tokens that are there, and a block is called once a row. Everything but attention looks at one token at a time.
+A branch's tokens lie behind each other as a video of single patches, so that patch embedding, head
+and unpatchify work as they are. The rotary embedding and the blocks stand in for themselves while it
+runs: positions are gathered for the tokens that are there, and a block is called once a branch.
+Everything but attention looks at one token at a time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,30 +15,38 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
-from kvlock.core.protocols import Flow, TokenRow
+from kvlock.core.protocols import Flow, PackedBranch
 
 Rope = list[tuple[Tensor, Tensor]]
 HEAD_GROUPS = 8
 MANY_TOKENS = 2**24  # times their width
 
 
-def packed_forward(transformer: nn.Module, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
+def packed_forward(
+    transformer: nn.Module, branches: Sequence[PackedBranch], timestep: Tensor, flow: Flow
+) -> list[Tensor]:
     """`Backbone.predict_packed` for WanTransformer3DModel and WanVACETransformer3DModel."""
     patch = transformer.config.patch_size
-    inputs = {"hidden_states": torch.cat([_patches(row.latents, row.tokens, patch) for row in rows], dim=2)}
-    if rows[0].condition is not None:
-        controls = [_patches(row.condition, row.tokens, patch) for row in rows]
+    inputs = {
+        "hidden_states": torch.cat(
+            [_patches(branch.latents, branch.tokens, patch) for branch in branches], dim=2
+        )
+    }
+    if branches[0].condition is not None:
+        controls = [_patches(branch.condition, branch.tokens, patch) for branch in branches]
         inputs["control_hidden_states"] = torch.cat(controls, dim=2).to(transformer.dtype)
     inputs["hidden_states"] = inputs["hidden_states"].to(transformer.dtype)
-    with _row_by_row(transformer, rows, flow):
+    with _branch_by_branch(transformer, branches, flow):
         packed = transformer(
             **inputs,
-            timestep=timestep.to(rows[0].latents.device, non_blocking=True)[None],
-            encoder_hidden_states=torch.cat([row.prompt_embeds for row in rows], dim=1).to(transformer.dtype),
+            timestep=timestep.to(branches[0].latents.device, non_blocking=True)[None],
+            encoder_hidden_states=torch.cat(
+                [branch.prompt.parts[0] for branch in branches], dim=1
+            ).to(transformer.dtype),
             return_dict=False,
         )[0].float()
-    outputs = packed.split([len(row.tokens) * patch[0] for row in rows], dim=2)
-    return [_unpacked(output, row, patch) for output, row in zip(outputs, rows)]
+    outputs = packed.split([len(branch.tokens) * patch[0] for branch in branches], dim=2)
+    return [_unpacked(output, branch, patch) for output, branch in zip(outputs, branches)]
 
 
 def rotate(head_dim: int, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -52,17 +61,25 @@ def rotate(head_dim: int, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @contextmanager
-def _row_by_row(transformer: nn.Module, rows: Sequence[TokenRow], flow: Flow) -> Iterator[None]:
+def _branch_by_branch(
+    transformer: nn.Module, branches: Sequence[PackedBranch], flow: Flow
+) -> Iterator[None]:
     """The transformer's rope and blocks replaced by their packed forms."""
     before = {
-        name: getattr(transformer, name) for name in ("rope", "blocks", "vace_blocks") if hasattr(transformer, name)
+        name: getattr(transformer, name)
+        for name in ("rope", "blocks", "vace_blocks")
+        if hasattr(transformer, name)
     }
     try:
-        transformer.rope = _Rope(before["rope"], rows)
+        transformer.rope = _Rope(before["rope"], branches)
         for name, packed in (("blocks", _Block), ("vace_blocks", _ControlBlock)):
             if name in before:
                 _check_offloading(before[name])
-                setattr(transformer, name, nn.ModuleList(packed(block, rows, flow) for block in before[name]))
+                setattr(
+                    transformer,
+                    name,
+                    nn.ModuleList(packed(block, branches, flow) for block in before[name]),
+                )
         yield
     finally:
         for name, module in before.items():
@@ -70,67 +87,74 @@ def _row_by_row(transformer: nn.Module, rows: Sequence[TokenRow], flow: Flow) ->
 
 
 def _check_offloading(blocks: nn.ModuleList) -> None:
-    """A group is offloaded when its last block returns, here after the first row already."""
+    """A group is offloaded when its last block returns, here after the first branch already."""
     registries = [block._diffusers_hook for block in blocks if hasattr(block, "_diffusers_hook")]
     hooks = [registry.get_hook("group_offloading") for registry in registries]
     if any(hook and len(hook.group.modules) > 1 for hook in hooks):
         raise ValueError(
-            "several blocks are offloaded as one group, but rows go through them one after the other; expected "
+            "several blocks are offloaded as one group, but branches go through them one after the other; expected "
             "num_blocks_per_group=1 in apply_group_offloading"
         )
 
 
 class _Rope(nn.Module):
-    """Cosines and sines of each row's own tokens, from the model's rotary embedding of whole latents."""
+    """Cosines and sines of each branch's own tokens, from the model's rotary embedding of whole latents."""
 
-    def __init__(self, rope: nn.Module, rows: Sequence[TokenRow]):
+    def __init__(self, rope: nn.Module, branches: Sequence[PackedBranch]):
         super().__init__()
-        self.rope, self.rows = rope, rows
+        self.rope, self.branches = rope, branches
 
     def forward(self, hidden_states: Tensor) -> Rope:
-        cos, sin = self.rope(self.rows[0].latents)
-        return [(cos[:, row.tokens], sin[:, row.tokens]) for row in self.rows]
+        cos, sin = self.rope(self.branches[0].latents)
+        return [(cos[:, branch.tokens], sin[:, branch.tokens]) for branch in self.branches]
 
 
 class _Packed(nn.Module):
-    """A block that is called once a row; RoPE is left to the flow."""
+    """A block that is called once a branch; RoPE is left to the flow."""
 
-    def __init__(self, block: nn.Module, rows: Sequence[TokenRow], flow: Flow):
+    def __init__(self, block: nn.Module, branches: Sequence[PackedBranch], flow: Flow):
         super().__init__()
         self.block, self.flow = block, flow
-        self.tokens = [len(row.tokens) for row in rows]
-        self.texts = [row.prompt_embeds.shape[1] for row in rows]
+        self.tokens = [len(branch.tokens) for branch in branches]
+        self.texts = [branch.prompt.parts[0].shape[1] for branch in branches]
 
 
 class _Block(_Packed):
     def forward(self, hidden_states: Tensor, prompts: Tensor, temb: Tensor, ropes: Rope) -> Tensor:
         """Writes in place."""
-        packed = zip(hidden_states.split(self.tokens, dim=1), prompts.split(self.texts, dim=1), ropes)
-        for number, (row, prompt, rope) in enumerate(packed):
+        packed = zip(
+            hidden_states.split(self.tokens, dim=1), prompts.split(self.texts, dim=1), ropes
+        )
+        for number, (tokens, prompt, rope) in enumerate(packed):
             self.flow.enter(number, rope)
-            row.copy_(self.block(row, prompt, temb, None))
+            tokens.copy_(self.block(tokens, prompt, temb, None))
         self.flow.leave()
         return hidden_states
 
 
 class _ControlBlock(_Packed):
-    """What it tells the trunk is computed when the trunk comes to it, so that few hints are held at once."""
+    """Its hint for the trunk is computed when the trunk comes to it, so that few hints are held at once."""
 
     def forward(
         self, hidden_states: Tensor, prompts: Tensor, control: Tensor, temb: Tensor, ropes: Rope
     ) -> tuple[Any, Tensor]:
         """Writes the control in place."""
         run = partial(self._run, hidden_states, prompts, control, temb, ropes)
-        first = self.block.proj_in is not None  # it reads the hidden states, which the trunk is about to overwrite
+        first = (
+            self.block.proj_in is not None
+        )  # it reads the hidden states, which the trunk is about to overwrite
         return run() if first else _Late(run), control
 
-    def _run(self, hidden_states: Tensor, prompts: Tensor, control: Tensor, temb: Tensor, ropes: Rope) -> Tensor:
+    def _run(
+        self, hidden_states: Tensor, prompts: Tensor, control: Tensor, temb: Tensor, ropes: Rope
+    ) -> Tensor:
         hints = []
         splits = hidden_states.split(self.tokens, dim=1), control.split(self.tokens, dim=1)
-        for number, (row, told, prompt, rope) in enumerate(zip(*splits, prompts.split(self.texts, dim=1), ropes)):
+        packed = zip(*splits, prompts.split(self.texts, dim=1), ropes)
+        for number, (tokens, state, prompt, rope) in enumerate(packed):
             self.flow.enter(number, rope)
-            hint, new = self.block(row, prompt, told, temb, None)
-            told.copy_(new)
+            hint, new = self.block(tokens, prompt, state, temb, None)
+            state.copy_(new)
             hints.append(hint)
         self.flow.leave()
         return torch.cat(hints, dim=1)
@@ -148,17 +172,25 @@ class _Late:
 
 def _patches(latents: Tensor, tokens: Tensor, patch: tuple[int, int, int]) -> Tensor:
     """Latents [1, C, F, H, W] -> the tokens' patches one behind the other [1, C, n * p_t, p_h, p_w]."""
-    grid = latents.unflatten(4, (-1, patch[2])).unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
+    grid = (
+        latents.unflatten(4, (-1, patch[2]))
+        .unflatten(3, (-1, patch[1]))
+        .unflatten(2, (-1, patch[0]))
+    )
     grid = grid.permute(0, 1, 2, 4, 6, 3, 5, 7)
     height, width = grid.shape[3:5]
-    return grid[:, :, tokens // (height * width), tokens // width % height, tokens % width].flatten(2, 3)
+    return grid[:, :, tokens // (height * width), tokens // width % height, tokens % width].flatten(
+        2, 3
+    )
 
 
-def _unpacked(output: Tensor, row: TokenRow, patch: tuple[int, int, int]) -> Tensor:
+def _unpacked(output: Tensor, branch: PackedBranch, patch: tuple[int, int, int]) -> Tensor:
     """The opposite, zero where there is no token."""
     p_t, p_h, p_w = patch
-    channels, (frames, height, width) = output.shape[1], row.latents.shape[2:]
-    tokens = output.new_zeros(1, channels, frames * height * width // (p_t * p_h * p_w), p_t, p_h, p_w)
-    tokens[:, :, row.tokens] = output.unflatten(2, (-1, p_t))
+    channels, (frames, height, width) = output.shape[1], branch.latents.shape[2:]
+    tokens = output.new_zeros(
+        1, channels, frames * height * width // (p_t * p_h * p_w), p_t, p_h, p_w
+    )
+    tokens[:, :, branch.tokens] = output.unflatten(2, (-1, p_t))
     grid = tokens.unflatten(2, (frames // p_t, height // p_h, width // p_w))
     return grid.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(1, channels, frames, height, width)

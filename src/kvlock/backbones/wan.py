@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kvlock.backbones.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite, Flow, TokenRow
+from kvlock.core.protocols import AttentionSite, Flow, PackedBranch
+from kvlock.core.types import EditRequest, Prompt
 
 
 class WanBackbone:
@@ -40,34 +41,36 @@ class WanBackbone:
         """Normalised latents -> uint8 [B, F, H, W, 3]."""
         return decode_video(self.pipe.vae, latents)
 
-    def encode_prompt(self, prompts: list[str]) -> Tensor:
-        """[B, L, D]."""
+    def encode_prompt(self, prompts: list[str]) -> Prompt:
+        """One part, [B, L, D]."""
         return encode_prompt(self.pipe, prompts, self.max_sequence_length)
 
-    def condition(self, video: Tensor, mask: Tensor) -> None:
-        """A text-to-video model is told nothing else."""
+    def condition(self, requests: Sequence[EditRequest]) -> None:
+        """A text-to-video model sees nothing else."""
         return None
 
     def sampler(self, num_inference_steps: int, multistep: bool) -> FlowSampler:
         """A fresh one on the checkpoint's scheduler."""
         return FlowSampler(self.pipe.scheduler, num_inference_steps, multistep)
 
-    def predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, condition: None) -> Tensor:
+    def predict(self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: None) -> Tensor:
         """The velocity, float32 [B, C, F, H, W]."""
         transformer = self.pipe.transformer
         return transformer(
             hidden_states=latents.to(transformer.dtype),
             timestep=timestep,
-            encoder_hidden_states=prompt_embeds.to(transformer.dtype),
+            encoder_hidden_states=prompt.parts[0].to(transformer.dtype),
             return_dict=False,
         )[0].float()
 
-    def predict_packed(self, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
-        """The velocities of rows of any length, float32 [1, C, F, H, W] each."""
-        return packed_forward(self.pipe.transformer, rows, timestep, flow)
+    def predict_packed(
+        self, branches: Sequence[PackedBranch], timestep: Tensor, flow: Flow
+    ) -> list[Tensor]:
+        """The velocities of branches of any length, float32 [1, C, F, H, W] each."""
+        return packed_forward(self.pipe.transformer, branches, timestep, flow)
 
-    def attention_sites(self) -> list[AttentionSite]:
-        """The self-attention layers."""
+    def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
+        """The self-attention layers, the same at every timestep."""
         return attention_sites(self.pipe.transformer)
 
 
@@ -94,17 +97,21 @@ def decode_video(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Each clip on its own; uint8 [B, F, H, W, 3] on the CPU."""
     mean, inverse_std = _latent_statistics(vae, latents.device)
     scaled = (latents / inverse_std + mean).to(vae.dtype)
-    pixels = torch.cat([vae.decode(clip[None], return_dict=False)[0].float().cpu() for clip in scaled])
+    pixels = torch.cat(
+        [vae.decode(clip[None], return_dict=False)[0].float().cpu() for clip in scaled]
+    )
     return ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
 
 
-def encode_prompt(pipe: DiffusionPipeline, prompts: list[str], max_sequence_length: int) -> Tensor:
+def encode_prompt(pipe: DiffusionPipeline, prompts: list[str], max_sequence_length: int) -> Prompt:
     """The pipeline's own text encoding, one prompt at a time."""
     embeds = [
-        pipe.encode_prompt(p, do_classifier_free_guidance=False, max_sequence_length=max_sequence_length)[0]
+        pipe.encode_prompt(
+            p, do_classifier_free_guidance=False, max_sequence_length=max_sequence_length
+        )[0]
         for p in prompts
     ]
-    return torch.cat(embeds)
+    return Prompt((torch.cat(embeds),))
 
 
 def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
@@ -113,10 +120,14 @@ def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
     Raises ValueError while a step cache is on: it skips blocks, and with them the lock.
     """
     if transformer.is_cache_enabled:
-        raise ValueError("a step cache is enabled on the transformer; call transformer.disable_cache() first")
+        raise ValueError(
+            "a step cache is enabled on the transformer; call transformer.disable_cache() first"
+        )
     rotation = partial(rotate, transformer.config.attention_head_dim)
     return [
-        AttentionSite(f"{name}.{i}.attn1", block.attn1, control=name == "vace_blocks", rotate=rotation)
+        AttentionSite(
+            f"{name}.{i}.attn1", block.attn1, control=name == "vace_blocks", rotate=rotation
+        )
         for name in ("blocks", "vace_blocks")
         for i, block in enumerate(getattr(transformer, name, []))
     ]

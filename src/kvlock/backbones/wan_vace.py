@@ -12,7 +12,8 @@ from torch import Tensor
 from kvlock.backbones import wan
 from kvlock.backbones.packing import packed_forward
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite, Flow, TokenRow
+from kvlock.core.protocols import AttentionSite, Flow, PackedBranch
+from kvlock.core.types import EditRequest, Prompt
 
 
 class WanVACEBackbone:
@@ -42,41 +43,49 @@ class WanVACEBackbone:
         """Normalised latents -> uint8 [B, F, H, W, 3]."""
         return wan.decode_video(self.pipe.vae, latents)
 
-    def encode_prompt(self, prompts: list[str]) -> Tensor:
-        """[B, L, D]."""
+    def encode_prompt(self, prompts: list[str]) -> Prompt:
+        """One part, [B, L, D]."""
         return wan.encode_prompt(self.pipe, prompts, self.max_sequence_length)
 
-    def condition(self, video: Tensor, mask: Tensor) -> Tensor:
+    def condition(self, requests: Sequence[EditRequest]) -> Tensor:
         """The control, [B, 32 + 64, F, H, W], prepared by the pipeline as the checkpoint was trained.
 
         The inside of the mask is grey, as in VACE's own inpainting: the model is not shown what it is to replace.
         """
         controls = []
-        for pixels, inside in zip(wan.to_pixels(video, self.device), mask.to(self.device).float()[:, None]):
+        for request in requests:
+            pixels = wan.to_pixels(request.video[None], self.device)[0]
+            inside = request.mask.to(self.device).float()[None]
             grey = (pixels * (1 - inside))[None]
             latents = self.pipe.prepare_video_latents(grey, inside[None], [[]], device=self.device)
-            controls.append(torch.cat([latents, self.pipe.prepare_masks(inside[None], [[]])], dim=1))
+            controls.append(
+                torch.cat([latents, self.pipe.prepare_masks(inside[None], [[]])], dim=1)
+            )
         return torch.cat(controls)
 
     def sampler(self, num_inference_steps: int, multistep: bool) -> FlowSampler:
         """A fresh one on the checkpoint's scheduler."""
         return FlowSampler(self.pipe.scheduler, num_inference_steps, multistep)
 
-    def predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, condition: Tensor) -> Tensor:
+    def predict(
+        self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: Tensor
+    ) -> Tensor:
         """The velocity, float32 [B, C, F, H, W]."""
         transformer = self.pipe.transformer
         return transformer(
             hidden_states=latents.to(transformer.dtype),
             timestep=timestep,
-            encoder_hidden_states=prompt_embeds.to(transformer.dtype),
+            encoder_hidden_states=prompt.parts[0].to(transformer.dtype),
             control_hidden_states=condition.to(transformer.dtype),
             return_dict=False,
         )[0].float()
 
-    def predict_packed(self, rows: Sequence[TokenRow], timestep: Tensor, flow: Flow) -> list[Tensor]:
-        """The velocities of rows of any length, float32 [1, C, F, H, W] each."""
-        return packed_forward(self.pipe.transformer, rows, timestep, flow)
+    def predict_packed(
+        self, branches: Sequence[PackedBranch], timestep: Tensor, flow: Flow
+    ) -> list[Tensor]:
+        """The velocities of branches of any length, float32 [1, C, F, H, W] each."""
+        return packed_forward(self.pipe.transformer, branches, timestep, flow)
 
-    def attention_sites(self) -> list[AttentionSite]:
+    def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
         """The trunk's self-attention layers and the control stream's."""
         return wan.attention_sites(self.pipe.transformer)

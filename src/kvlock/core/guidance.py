@@ -1,11 +1,48 @@
-"""Guidance: pure functions of two predictions, [B, C, F, H, W] each."""
+"""Guidance: from the branches' predictions, [B, C, F, H, W] each, to one."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-APG_MOMENTUM = -0.5
-APG_PARALLEL = 0.0
-APG_NORM = 15 / 65536**0.5  # r = 15 at SDXL's 65,536 elements; a norm grows with the square root of their number
+from kvlock.core.config import KVLockConfig
+from kvlock.core.protocols import Sampler
+from kvlock.core.types import Step
+
+
+@dataclass(frozen=True)
+class Guided:
+    """The guided prediction, s* [B] where it is used, and what a projection carries on."""
+
+    prediction: Tensor
+    scale: Tensor | None = None
+    carried: Tensor | None = None
+
+
+def combine(
+    config: KVLockConfig,
+    step: Step,
+    predictions: list[Tensor],
+    omega: Tensor,
+    latents: Tensor,
+    sampler: Sampler,
+    carried: Tensor | None,
+) -> Guided:
+    """The predictions of a step's branches, conditional first, with omega [B]."""
+    guidance, k = config.guidance, step.index
+    if k < config.count(guidance.zero_init_steps):
+        return Guided(torch.zeros_like(latents))
+    if len(predictions) == 1:
+        return Guided(predictions[0])
+    conditional, unconditional = predictions
+    if guidance.projection and k >= config.first_lock_step:
+        clean = [sampler.denoised(latents, prediction, k) for prediction in predictions]
+        denoised, carried = guidance.projection.combine(*clean, omega, carried)
+        return Guided(sampler.prediction_for(latents, denoised, k), carried=carried)
+    if not guidance.unconditional_scale:
+        return Guided(guide(conditional, unconditional, omega, torch.ones_like(omega)))
+    scale = optimal_scale(conditional, unconditional)
+    return Guided(guide(conditional, unconditional, omega, scale), scale)
 
 
 def optimal_scale(conditional: Tensor, unconditional: Tensor) -> Tensor:
@@ -17,31 +54,13 @@ def optimal_scale(conditional: Tensor, unconditional: Tensor) -> Tensor:
     return (cond * uncond).sum(1) / (uncond.square().sum(1) + 1e-8)
 
 
-def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: Tensor, unconditional_scale: Tensor) -> Tensor:
-    """(1 - omega) * s * v_uncond + omega * v_cond, with omega and s [B]; s = 1 is plain classifier-free guidance.
+def guide(
+    conditional: Tensor, unconditional: Tensor, guidance_scale: Tensor, unconditional_scale: Tensor
+) -> Tensor:
+    """(1 - omega) * s * v_uncond + omega * v_cond, with omega and s [B]; s = 1 is plain CFG.
 
-    Written as s v_uncond + omega (v_cond - s v_uncond), so that s = 1 is what diffusers computes to the bit.
+    Written as s v_uncond + omega (v_cond - s v_uncond), so that s = 1 is diffusers' to the bit.
     """
     omega, s = (x.view(-1, 1, 1, 1, 1) for x in (guidance_scale, unconditional_scale))
     base = s * unconditional
     return base + omega * (conditional - base)
-
-
-def project(
-    conditional: Tensor, unconditional: Tensor, guidance_scale: Tensor, average: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Adaptive projected guidance (arXiv 2410.02416) of *denoised* predictions; returns the result and its momentum.
-
-    The difference of the two, with a running average (momentum -0.5) and its norm capped, loses its part parallel to
-    the conditional prediction: D = D_cond + (omega - 1) (orthogonal + 0 * parallel). `average` is what the last step
-    returned, None at the first.
-    """
-    difference = conditional - unconditional
-    average = difference if average is None else difference + APG_MOMENTUM * average
-    cap = APG_NORM * average[0].numel() ** 0.5
-    norm = torch.linalg.vector_norm(average.flatten(1), dim=1).view(-1, 1, 1, 1, 1)
-    update = average * (cap / norm.clamp(min=1e-8)).clamp(max=1.0)
-    share = (update * conditional).flatten(1).sum(1) / conditional.square().flatten(1).sum(1).clamp(min=1e-8)
-    parallel = share.view(-1, 1, 1, 1, 1) * conditional
-    omega = guidance_scale.view(-1, 1, 1, 1, 1)
-    return conditional + (omega - 1) * (update - parallel + APG_PARALLEL * parallel), average

@@ -1,16 +1,40 @@
-"""Windowed variance of the denoised prediction: does the model still change its mind? (KV-Lock, hallucination metric)
+"""Windowed variance of the clean prediction: does it still move? (KV-Lock, hallucination metric)
 
-The idea comes from arXiv 2406.09358: predictions of in-support samples settle, hallucinated ones keep moving.
+From arXiv 2406.09358: predictions of in-support samples settle, hallucinated ones keep moving.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from kvlock.core.config import Signal
+from kvlock.core.types import Measured
+
+
+def measure(
+    signal: Signal,
+    predictions: tuple[Tensor, ...],
+    foreground: Tensor,
+    sigmas: Sequence[float],
+    patch_size: tuple[int, int, int],
+) -> Measured | None:
+    """What the signal says after the last W predictions, [B, C, F, H, W] each; None before two.
+
+    foreground: bool [B, F, H, W]. sigmas: the noise levels up to that of the step to come.
+    """
+    region = foreground if signal.detection == "local" else torch.ones_like(foreground)
+    variance = windowed_variance(predictions, region)
+    if variance is None or signal.calibration is None:
+        return None if variance is None else Measured(variance)
+    levels = sigmas[-len(predictions) - 1 :]
+    return signal.calibration.measure(variance, predictions, region, levels, patch_size)
+
 
 def windowed_variance(predictions: tuple[Tensor, ...], region: Tensor) -> Tensor | None:
-    """Unbiased variance over the predictions, element by element, then the mean over the region, per clip: [B].
+    """Unbiased, element by element, then the mean over the region, per clip: [B].
 
-    predictions: the last W denoised latents, each [B, C, F, H, W]. region: bool [B, F, H, W].
+    predictions: clean latents [B, C, F, H, W] each; region: bool [B, F, H, W].
     None with fewer than two predictions.
     """
     if len(predictions) < 2:

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from kvlock.core.branches import Branches
 from kvlock.core.protocols import Sampler
-from kvlock.core.rows import Rows
 
 
-def inverted_path(rows: Rows, sampler: Sampler, source: Tensor, steps: int) -> list[Tensor]:
+def inverted_path(branches: Branches, sampler: Sampler, source: Tensor, steps: int) -> list[Tensor]:
     """Latents of the source at the start of each of `steps` steps and, last, the source itself.
 
     Uni-Inv (UniEdit-Flow, arXiv 2504.13109): walk from clean to noise; predict the next point with the velocity at
@@ -15,10 +15,10 @@ def inverted_path(rows: Rows, sampler: Sampler, source: Tensor, steps: int) -> l
     guidance; steps + 1 forwards.
     """
     path, latents = [source], source
-    velocity = rows.source_alone(source, sampler.timestep(steps))
+    velocity = branches.source_alone(source, sampler.timestep(steps))
     for step in reversed(range(steps)):
         reach = sampler.sigmas[step] - sampler.sigmas[step + 1]
-        velocity = rows.source_alone(latents + reach * velocity, sampler.timestep(step))
+        velocity = branches.source_alone(latents + reach * velocity, sampler.timestep(step))
         latents = latents + reach * velocity
         path.append(latents)
     return path[::-1]

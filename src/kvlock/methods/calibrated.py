@@ -12,8 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvlock.core.config import Usual
+from kvlock.core.types import Measured
 from kvlock.core.variance import elementwise_variance
+from kvlock.methods.parts import Usual
+
+
+def calibrated(
+    usual: Usual,
+    lock_width: float,
+    variance: Tensor,
+    predictions: tuple[Tensor, ...],
+    region: Tensor,
+    sigmas: Sequence[float],
+    patch_size: tuple[int, int, int],
+) -> Measured:
+    """The variance [B] and, where `lock_width` is above 0, that around each token; both in multiples
+    of what is usual. sigmas: the noise levels of the window's steps and of the step to come.
+    """
+    *levels, sigma = sigmas
+    ordinary = usual_variance(usual, sigma) * path_variance(levels)
+    nearby = nearby_variance(predictions, region, lock_width, patch_size) if lock_width else None
+    if nearby is None:
+        return Measured(variance / ordinary)
+    return Measured(variance / ordinary, nearby[0] / ordinary, nearby[1])
 
 
 def path_variance(sigmas: Sequence[float]) -> float:
@@ -44,7 +65,9 @@ def nearby_variance(
         return None
     inside = region.float()
     near = _blur(inside, width)
-    variance = _blur(elementwise_variance(predictions).mean(dim=1) * inside, width) / near.clamp(min=1e-12)
+    variance = _blur(elementwise_variance(predictions).mean(dim=1) * inside, width) / near.clamp(
+        min=1e-12
+    )
     maps = torch.stack([variance, (2 * near).clamp(max=1)], dim=1)
     variance, nearness = F.avg_pool3d(maps, patch_size).flatten(2).unbind(dim=1)
     return variance, nearness
