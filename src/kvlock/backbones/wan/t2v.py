@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline
 from torch import Tensor
 
-from kvlock.backbones.packing import packed_forward, rotate
+from kvlock.backbones.wan.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.core.protocols import AttentionSite, Flow, PackedBranch
 from kvlock.core.types import EditRequest, Prompt
