@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from kvlock.core import edit as kv_lock
 from kvlock.core.branches import Branches
 from kvlock.core.config import KVLockConfig
@@ -29,8 +31,10 @@ def edit_clips(
     return flowedit.edit_clips(backbone, requests, config, on_step)
 
 
-def forwards_of(config: KVLockConfig, execution: Execution) -> Callable[[Branches], Forwards]:
-    """What runs a step's forwards."""
+def forwards_of(
+    config: KVLockConfig, execution: Execution, foreground: Tensor | None = None
+) -> Callable[[Branches], Forwards]:
+    """What runs a step's forwards; foreground: as in `Dropped`."""
     from kvlock.methods.dropping.forwards import Dropped
     from kvlock.methods.sequential import Sequential
 
@@ -39,7 +43,7 @@ def forwards_of(config: KVLockConfig, execution: Execution) -> Callable[[Branche
         forwards = Sequential(branches) if sequential else branches
         if config.drop:
             host = execution.source_store == "host"
-            return Dropped(branches, forwards, config.drop, host)  # type: ignore[arg-type]
+            return Dropped(branches, forwards, config.drop, host, foreground)  # type: ignore[arg-type]
         return forwards
 
     return make
