@@ -4,6 +4,7 @@ Nothing but the lock ties a text-to-video model's edit to the source, so it need
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from kvlock.backbones.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite, Flow, PackedBranch
+from kvlock.backbones.seam import AttentionSite, attached
+from kvlock.core.protocols import Flow, PackedBranch
+from kvlock.core.tap import Tap
 from kvlock.core.types import EditRequest, Prompt
 
 
@@ -68,6 +71,13 @@ class WanBackbone:
     ) -> list[Tensor]:
         """The velocities of branches of any length, float32 [1, C, F, H, W] each."""
         return packed_forward(self.pipe.transformer, branches, timestep, flow)
+
+    def tapped(
+        self, tap: Tap, timestep: Tensor, control: bool = False
+    ) -> AbstractContextManager[None]:
+        """The tap attached to the trunk's self-attention and, with `control`, the control stream's."""
+        sites = self.attention_sites(timestep)
+        return attached(tap, [site for site in sites if control or not site.control])
 
     def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
         """The self-attention layers, the same at every timestep."""

@@ -4,6 +4,7 @@ Control = latents of the clip with the mask greyed out + latents of what is insi
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from diffusers import WanVACEPipeline
@@ -12,7 +13,9 @@ from torch import Tensor
 from kvlock.backbones import wan
 from kvlock.backbones.packing import packed_forward
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite, Flow, PackedBranch
+from kvlock.backbones.seam import AttentionSite, attached
+from kvlock.core.protocols import Flow, PackedBranch
+from kvlock.core.tap import Tap
 from kvlock.core.types import EditRequest, Prompt
 
 
@@ -85,6 +88,13 @@ class WanVACEBackbone:
     ) -> list[Tensor]:
         """The velocities of branches of any length, float32 [1, C, F, H, W] each."""
         return packed_forward(self.pipe.transformer, branches, timestep, flow)
+
+    def tapped(
+        self, tap: Tap, timestep: Tensor, control: bool = False
+    ) -> AbstractContextManager[None]:
+        """The tap attached to the trunk's self-attention and, with `control`, the control stream's."""
+        sites = self.attention_sites(timestep)
+        return attached(tap, [site for site in sites if control or not site.control])
 
     def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
         """The trunk's self-attention layers and the control stream's."""
