@@ -10,8 +10,8 @@ from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline, WanVACEP
 
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
-from kvlock.backbones.wan import WanBackbone
-from kvlock.backbones.wan_vace import WanVACEBackbone
+from kvlock.backbones.wan.t2v import WanBackbone
+from kvlock.backbones.wan.vace import WanVACEBackbone
 from kvlock.core.protocols import Backbone
 
 FAMILIES = {"WanPipeline": (WanPipeline, WanBackbone), "WanVACEPipeline": (WanVACEPipeline, WanVACEBackbone)}

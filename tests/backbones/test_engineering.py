@@ -5,8 +5,8 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from peft import LoraConfig
 
-import tiny
-from kvlock.backbones.wan_vace import WanVACEBackbone
+from support import tiny
+from kvlock.backbones.wan.vace import WanVACEBackbone
 from kvlock.core.edit import edit_clips
 from test_dropping import make_request
 from test_edit import TEXT_LENGTH, config, latents_of
@@ -150,8 +150,8 @@ def test_fused_projections(backbone, way):
 
 
 def test_a_tiled_vae_in_float32_takes_less_and_gives_nearly_the_same(backbone):
-    from kvlock.backbones.dry_run import peak_of
-    from kvlock.backbones.skeleton import assembled
+    from kvlock.cost.dry_run import peak_of
+    from kvlock.cost.skeleton import assembled
 
     video = torch.empty(1, 3, 5, 480, 832, device="meta")
     peaks = []

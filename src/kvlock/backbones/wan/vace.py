@@ -10,8 +10,8 @@ import torch
 from diffusers import WanVACEPipeline
 from torch import Tensor
 
-from kvlock.backbones import wan
-from kvlock.backbones.packing import packed_forward
+from kvlock.backbones.wan import t2v
+from kvlock.backbones.wan.packing import packed_forward
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.core.protocols import Flow, PackedBranch
@@ -29,7 +29,7 @@ class WanVACEBackbone:
         pipe.vae_scale_factor_spatial = pipe.vae.config.scale_factor_spatial
         self.pipe = pipe
         self.max_sequence_length = max_sequence_length
-        self.vae_stride = wan.vae_stride(pipe.vae)
+        self.vae_stride = t2v.vae_stride(pipe.vae)
         self.patch_size = tuple(pipe.transformer.config.patch_size)
         self.max_tokens_per_axis = pipe.transformer.config.rope_max_seq_len
 
@@ -40,15 +40,15 @@ class WanVACEBackbone:
 
     def encode_video(self, video: Tensor) -> Tensor:
         """uint8 [B, F, H, W, 3] -> normalised latents float32 [B, C, F, H, W], the posterior's mode."""
-        return wan.encode_video(self.pipe.vae, video, self.device)
+        return t2v.encode_video(self.pipe.vae, video, self.device)
 
     def decode_video(self, latents: Tensor) -> Tensor:
         """Normalised latents -> uint8 [B, F, H, W, 3]."""
-        return wan.decode_video(self.pipe.vae, latents)
+        return t2v.decode_video(self.pipe.vae, latents)
 
     def encode_prompt(self, prompts: list[str]) -> Prompt:
         """One part, [B, L, D]."""
-        return wan.encode_prompt(self.pipe, prompts, self.max_sequence_length)
+        return t2v.encode_prompt(self.pipe, prompts, self.max_sequence_length)
 
     def condition(self, requests: Sequence[EditRequest]) -> Tensor:
         """The control, [B, 32 + 64, F, H, W], prepared by the pipeline as the checkpoint was trained.
@@ -57,7 +57,7 @@ class WanVACEBackbone:
         """
         controls = []
         for request in requests:
-            pixels = wan.to_pixels(request.video[None], self.device)[0]
+            pixels = t2v.to_pixels(request.video[None], self.device)[0]
             inside = request.mask.to(self.device).float()[None]
             grey = (pixels * (1 - inside))[None]
             latents = self.pipe.prepare_video_latents(grey, inside[None], [[]], device=self.device)
@@ -98,4 +98,4 @@ class WanVACEBackbone:
 
     def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
         """The trunk's self-attention layers and the control stream's."""
-        return wan.attention_sites(self.pipe.transformer)
+        return t2v.attention_sites(self.pipe.transformer)

@@ -12,7 +12,7 @@ from diffusers import (
     WanVACETransformer3DModel,
 )
 
-import tiny
+from support import tiny
 from kvlock.backbones.known_models import KNOWN_MODELS, known_model
 from kvlock.backbones.loading import load_backbone
 from kvlock.backbones.sampler import FlowSampler, check_flow_matching, with_flow_shift

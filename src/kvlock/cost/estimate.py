@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
-from kvlock.backbones.dry_run import Cost, denoising_cost, operations_of, peak_of
+from kvlock.cost.dry_run import Cost, denoising_cost, operations_of, peak_of
 from kvlock.backbones.known_models import known_model
 from kvlock.backbones.loading import model_source
-from kvlock.backbones.rates import attention_rate, seconds
-from kvlock.backbones.skeleton import assembled, skeleton
+from kvlock.cost.rates import attention_rate, seconds
+from kvlock.cost.skeleton import assembled, skeleton
 from kvlock.core.config import KVLockConfig
 from kvlock.core.tokens import computed_latents
 

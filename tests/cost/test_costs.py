@@ -7,12 +7,12 @@ import re
 import pytest
 import torch
 
-import tiny
-from kvlock.backbones.dry_run import denoising_cost, operations_of, peak_of
-from kvlock.backbones.estimate import Estimator, Place, centred_mask, device_bytes, settle
+from support import tiny
+from kvlock.cost.dry_run import denoising_cost, operations_of, peak_of
+from kvlock.cost.estimate import Estimator, Place, centred_mask, device_bytes, settle
 from kvlock.backbones.known_models import KNOWN_MODELS
-from kvlock.backbones.rates import attention_rate, matmul_rate
-from kvlock.backbones.skeleton import assembled, skeleton
+from kvlock.cost.rates import attention_rate, matmul_rate
+from kvlock.cost.skeleton import assembled, skeleton
 from kvlock.cli import main
 from kvlock.core.config import KVLockConfig
 from kvlock.editing import edit_clips
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused_with_what_would(folder, monkeypatch):
         return need_of(config("drop-4", **fields), offload)
 
     def room(size):
-        monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: size)
+        monkeypatch.setattr("kvlock.cost.estimate.device_bytes", lambda device: size)
 
     def refused(settings, given, room_for, *flags):
         room(room_for)
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_refused_with_what_would(folder, monkeypatch):
     with pytest.raises(ValueError, match="on cpu, .* try a shorter"):
         settle(tiled, settings, set(), cpu)
     room(10**12)
-    monkeypatch.setattr("kvlock.backbones.estimate.SMALL_BATCH_BYTES", 0)
+    monkeypatch.setattr("kvlock.cost.estimate.SMALL_BATCH_BYTES", 0)
     assert settle(estimator, settings, set(), place).rows == "sequential"
     assert settle(estimator, settings, {"rows"}, place).rows == "batched"
 
@@ -181,7 +181,7 @@ def test_a_batch_that_does_not_fit_is_told_to_go_row_by_row(monkeypatch):
     place = Place(torch.device("cuda"), size, centred_mask((3, 60, 104), (1, 2, 2), 0.2))
     monkeypatch.setattr(Estimator, "_vae_peak", lambda self, size: 0)
     low = estimator.need(config(rows="sequential"), place)
-    monkeypatch.setattr("kvlock.backbones.estimate.device_bytes", lambda device: low)
+    monkeypatch.setattr("kvlock.cost.estimate.device_bytes", lambda device: low)
     with pytest.raises(ValueError, match="try --rows sequential, which needs"):
         settle(estimator, config(), {"rows"}, place)
 

@@ -15,8 +15,8 @@ from diffusers import (
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor, nn
 
-import tiny
-from kvlock.backbones.wan import attention_sites
+from support import tiny
+from kvlock.backbones.wan.t2v import attention_sites
 from kvlock.core.protocols import AttentionSite
 
 

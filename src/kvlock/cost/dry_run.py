@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from kvlock.backbones.wan import WanBackbone
-from kvlock.backbones.wan_vace import WanVACEBackbone
+from kvlock.backbones.wan.t2v import WanBackbone
+from kvlock.backbones.wan.vace import WanVACEBackbone
 from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.rows import Rows

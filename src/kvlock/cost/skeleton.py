@@ -15,8 +15,8 @@ from diffusers import (
 
 from kvlock.backbones.known_models import known_model
 from kvlock.backbones.loading import model_source, pipeline_name
-from kvlock.backbones.wan import WanBackbone
-from kvlock.backbones.wan_vace import WanVACEBackbone
+from kvlock.backbones.wan.t2v import WanBackbone
+from kvlock.backbones.wan.vace import WanVACEBackbone
 
 CLASSES: dict[str, Any] = {
     "wan": (WanTransformer3DModel, WanPipeline, WanBackbone),

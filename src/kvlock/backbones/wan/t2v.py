@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline
 from torch import Tensor
 
-from kvlock.backbones.packing import packed_forward, rotate
+from kvlock.backbones.wan.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.core.protocols import Flow, PackedBranch
