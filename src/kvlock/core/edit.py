@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kvlock.core.branches import Branches
-from kvlock.core.clips import prepare_clips
+from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import combine
 from kvlock.core.protocols import Backbone, Forwards
@@ -34,7 +34,20 @@ def edit_clips(
     waits for the device before the last step. `make_forwards` may wrap the branches' forwards.
     Raises ValueError for an unsuitable request, NonFiniteError if the latents stop being finite.
     """
-    clips = prepare_clips(backbone, requests)
+    return edit_prepared(
+        backbone, prepare_clips(backbone, requests), config, on_step, make_forwards
+    )
+
+
+@torch.no_grad()
+def edit_prepared(
+    backbone: Backbone,
+    clips: Clips,
+    config: KVLockConfig,
+    on_step: OnStep | None = None,
+    make_forwards: MakeForwards = lambda branches: branches,
+) -> list[EditResult]:
+    """The same for clips that are prepared."""
     anchored = _is_anchored(config, backbone)
     sampler = backbone.sampler(config.num_inference_steps, multistep=not (anchored or config.drop))
     branches = Branches(backbone, sampler, clips, config)
