@@ -7,7 +7,7 @@ from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 Part = Literal["text_encoder", "transformer", "vae"]
-Offload = Literal["none", "parts", "blocks"]
+Offload = Literal["none", "model", "group"]
 OFFLOADS: tuple[Offload, ...] = get_args(Offload)
 TOGETHER = {"transformer", "vae"}
 CPU = torch.device("cpu")
@@ -17,15 +17,15 @@ class Placement:
     """Moves a part to the device before it runs, and away what is not needed beside it.
 
     The text encoder, a large part that runs once, is never there with the others. With `offload`
-    "none" transformer and VAE stay together once they are there; with "parts" one part is there at
-    a time; with "blocks" the transformer's blocks and the text encoder's layers are, too. Without
+    "none" transformer and VAE stay together once they are there; with "model" one part is there at
+    a time; with "group" the transformer's blocks and the text encoder's layers are, too. Without
     a device everything is left where it is: the pipeline's owner moves it.
     """
 
     def __init__(self, pipe: Any, device: torch.device | None = None, offload: Offload = "none"):
         self._pipe, self._device, self._offload = pipe, device, offload
         self._there: set[str] = set()
-        self._hooked = {"transformer", "text_encoder"} if offload == "blocks" and device else set()
+        self._hooked = {"transformer", "text_encoder"} if offload == "group" and device else set()
         if self._hooked:
             blocks = ("block_level", 1)  # packed forwards need one block a group
             for name, (kind, size) in {"transformer": blocks, "text_encoder": ("leaf_level", None)}.items():

@@ -33,7 +33,9 @@ class BenchRun:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
-    config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(default_factory=ConfigOverrides)  # type: ignore
+    config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(
+        default_factory=ConfigOverrides
+    )  # type: ignore
 
     def run(self) -> None:
         """Run what is not there yet."""
@@ -50,7 +52,9 @@ class BenchRun:
             chosen = [m for m in METHODS if m != "vace" or (known and known.family == "wan-vace")]
             if not read_usual(self.model):
                 chosen = [m for m in chosen if m not in CALIBRATED]
-                print(f"without {', '.join(CALIBRATED)}: {self.model} has no calibration, see kvlock calibrate --help")
+                print(
+                    f"without {', '.join(CALIBRATED)}: {self.model} has no calibration, see kvlock calibrate --help"
+                )
         else:
             chosen = [m.strip() for m in self.methods.split(",") if m.strip()]
         overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
@@ -174,7 +178,9 @@ class BenchConvert:
         out = Path(self.out)
         if out.suffix != ".jsonl" or not out.absolute().parent.is_dir():
             raise ValueError(f"--out is {self.out}; expected a .jsonl file in a folder that exists")
-        items = convert(self.kind, Path(self.root), out, Path(self.prompts) if self.prompts else None)
+        items = convert(
+            self.kind, Path(self.root), out, Path(self.prompts) if self.prompts else None
+        )
         write_suite(items, out)
         print(f"{len(items)} clips in {out}")
 
@@ -206,10 +212,16 @@ class BenchDetector:
         """Run what is not there yet, and print the table."""
         from kvlock.bench.detector import run_detector
 
-        given = dict(num_inference_steps=self.steps, guidance_scale=self.guidance_scale, threshold=self.threshold)
+        given = dict(
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            threshold=self.threshold,
+        )
         overrides = {name: value for name, value in given.items() if value is not None}
         scenes = range(self.seed, self.seed + self.num)
-        print(run_detector(Path(self.out), self.model, scenes, self.variants, overrides, self.device))
+        print(
+            run_detector(Path(self.out), self.model, scenes, self.variants, overrides, self.device)
+        )
         print(f"written: {self.out}/detector.md, detector.csv, signals.png, roc.png, feedback.png")
 
 
@@ -239,7 +251,11 @@ class Calibrate:
                 "--suite is missing; expected a .jsonl manifest of a few ordinary edits (docs/benchmarks.md)"
             )
         path, clips = calibrate(
-            self.model, read_suite(self.suite or "shapes-calibration"), self.steps, self.device, self.dtype
+            self.model,
+            read_suite(self.suite or "shapes-calibration"),
+            self.steps,
+            self.device,
+            self.dtype,
         )
         print(f"{clips} edits; written: {path}")
 

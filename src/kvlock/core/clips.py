@@ -18,7 +18,7 @@ class Clips:
     at `start`, which differs from it inside the mask where foreground and background have their own
     seeds. foreground: bool [B, F, H, W]. condition: what else the model sees, [B, ...].
     Clips may share their source: `firsts` is one clip of each, `source_of` says which of them is
-    each clip's.
+    each clip's. seeds: of the edits' own noise.
     """
 
     source_prompt: Prompt
@@ -31,11 +31,7 @@ class Clips:
     condition: Tensor | None
     firsts: list[int]
     source_of: list[int]
-
-    @property
-    def shares_sources(self) -> bool:
-        """Whether two clips have the same source."""
-        return len(self.firsts) < len(self.source_of)
+    seeds: list[int]
 
 
 def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
@@ -62,8 +58,9 @@ def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
     if condition is not None:
         condition = condition[source_of]
     noise = _noise([_background_seed(r) for r in requests], source)
-    start = torch.where(foreground[:, None], _noise([r.seed for r in requests], source), noise)
-    return Clips(*prompts, source, noise, start, foreground, condition, firsts, source_of)
+    seeds = [r.seed for r in requests]
+    start = torch.where(foreground[:, None], _noise(seeds, source), noise)
+    return Clips(*prompts, source, noise, start, foreground, condition, firsts, source_of, seeds)
 
 
 def _source_key(request: EditRequest) -> tuple[int, int, str, int]:

@@ -9,11 +9,11 @@ from kvlock.core.branches import Branches
 from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import combine
-from kvlock.core.protocols import Backbone, Forwards, Sampler
+from kvlock.core.protocols import Backbone, Forwards
 from kvlock.core.schedule import control_at, plan_steps
 from kvlock.core.trace import Trace
 from kvlock.core.types import EditRequest, EditResult, StepRecord
-from kvlock.core.variance import measure
+from kvlock.core.variance import Window, measure
 
 OnStep = Callable[[list[StepRecord]], None]
 MakeForwards = Callable[[Branches], Forwards]
@@ -31,20 +31,46 @@ def edit_clips(
 
     The clips' size must suit the model: sides that divide by VAE stride times patch, and
     stride*n+1 frames. `on_step` gets each clip's record of the step just made; without it nothing
-    waits for the device until the last step. `make_forwards` may wrap the branches' forwards.
+    waits for the device before the last step. `make_forwards` may wrap the branches' forwards.
     Raises ValueError for an unsuitable request, NonFiniteError if the latents stop being finite.
     """
-    clips = prepare_clips(backbone, requests)
-    anchored = is_anchored(config, backbone)
+    return edit_prepared(
+        backbone, prepare_clips(backbone, requests), config, on_step, make_forwards
+    )
+
+
+@torch.no_grad()
+def edit_prepared(
+    backbone: Backbone,
+    clips: Clips,
+    config: KVLockConfig,
+    on_step: OnStep | None = None,
+    make_forwards: MakeForwards = lambda branches: branches,
+) -> list[EditResult]:
+    """The same for clips that are prepared."""
+    anchored = _is_anchored(config, backbone)
     sampler = backbone.sampler(config.num_inference_steps, multistep=not (anchored or config.drop))
     branches = Branches(backbone, sampler, clips, config)
-    forwards = make_forwards(branches)
+    z, trace = _denoise(branches, make_forwards(branches), anchored, on_step)
+    records = trace.records()
+    return [EditResult(x.cpu(), r) for x, r in zip(backbone.decode_video(z), records)]
+
+
+def _denoise(
+    branches: Branches, forwards: Forwards, anchored: bool, on_step: OnStep | None
+) -> tuple[Tensor, Trace]:
+    """The edit's clean latents, and what the steps did."""
+    config, clips, sampler = branches.config, branches.clips, branches.sampler
+    region = clips.foreground
+    if config.signal.detection == "global":
+        region = torch.ones_like(region)
     kept = clips.foreground if anchored else forwards.computed
-    source_at, z = start(config, clips, sampler, branches)
+    source_at, z = _start(branches)
     x0_hats, carried, trace = (), None, Trace(branches.background)
     for step in plan_steps(config, sampler.sigmas):
-        k, sigmas = step.index, sampler.sigmas[: step.index + 1]
-        sigma2 = measure(config.signal, x0_hats, clips.foreground, sigmas, backbone.patch_size)
+        k = step.index
+        window = Window(x0_hats, region, sampler.sigmas[k - len(x0_hats) : k + 1])
+        sigma2 = measure(config.signal, window, branches.backbone.patch_size)
         control = control_at(config, step, sigma2, clips.source[:, 0, 0, 0, 0])
         v = forwards.predict(step, z, source_at(k), control)
         guided = combine(config, step, v, control.guidance_scale, z, sampler, carried)
@@ -57,31 +83,22 @@ def edit_clips(
         trace.add(k, sampler.sigmas[k], z, sigma2, control, guided.scale)
         if on_step:
             on_step(trace.latest())
-    records = trace.records()
-    return [EditResult(x.cpu(), r) for x, r in zip(backbone.decode_video(z), records)]
+    return z, trace
 
 
-def is_anchored(config: KVLockConfig, backbone: Backbone) -> bool:
+def _is_anchored(config: KVLockConfig, backbone: Backbone) -> bool:
     """Whether the source is put back into the background after each step."""
     anchor = config.source.background_anchor
     return anchor == "latents" or (anchor == "auto" and backbone.needs_anchor)
 
 
-def start(
-    config: KVLockConfig, clips: Clips, sampler: Sampler, branches: Branches
-) -> tuple[Callable[[int], Tensor], Tensor]:
-    """The source's latents at the noise level of each step, and the edit's at the first.
-
-    The source is noised with one noise, that the edit starts from; or inverted.
-    """
-    inversion, first = config.source.inversion, config.first_step
-    if inversion:
-        path = inversion.path(branches, clips, sampler, config.num_inference_steps)
-        return path.__getitem__, inversion.start(path[first], clips)
-
-    def source_at(step: int) -> Tensor:
-        return sampler.add_noise(clips.source, clips.noise, step)
-
-    if config.source.strength == 1:
-        return source_at, clips.start
-    return source_at, sampler.add_noise(clips.source, clips.start, first)
+def _start(branches: Branches) -> tuple[Callable[[int], Tensor], Tensor]:
+    """The source's latents at each step, noised with one noise or inverted; the edit's at the first."""
+    config, clips, add_noise = branches.config, branches.clips, branches.sampler.add_noise
+    if config.source.inversion:
+        path = config.source.inversion.path(branches)
+        return path.__getitem__, config.source.inversion.start(path[config.first_step], clips)
+    z = clips.start
+    if config.source.strength < 1:
+        z = add_noise(clips.source, clips.start, config.first_step)
+    return lambda step: add_noise(clips.source, clips.noise, step), z

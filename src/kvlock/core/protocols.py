@@ -1,41 +1,21 @@
 """What the paper needs from the world, a model and its sampler, and where other methods plug in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
+from kvlock.core.tap import Tap
 from kvlock.core.types import Control, EditRequest, Measured, Prompt, Step
 
 if TYPE_CHECKING:
     from kvlock.core.branches import Branches
     from kvlock.core.clips import Clips
     from kvlock.core.config import KVLockConfig
-
-
-@dataclass(frozen=True)
-class AttentionSite:
-    """One self-attention layer of a video DiT: an attention module and how its tokens lie.
-
-    `key_axis` is the token axis of what `norm_k` gives. Values are always [B, S, inner].
-    `text` says where text tokens stand beside the video's in keys and values, if they do.
-    `control` marks a control stream's layer: alpha leaves it alone, but it matters where the
-    background is dropped. `rotate` (tokens [B, S, inner], cos, sin) is the model's rotary
-    embedding, which packed forwards need.
-    """
-
-    name: str
-    module: Any
-    key_axis: int = 1
-    text: Literal["none", "before", "after"] = "none"
-    control: bool = False
-    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-
-    def video_tokens(self, count: int) -> slice:
-        """The video's tokens within the sequence."""
-        return slice(-count, None) if self.text == "before" else slice(0, count)
+    from kvlock.core.variance import Window
 
 
 @dataclass(frozen=True)
@@ -56,11 +36,9 @@ class Flow(Protocol):
 
     def enter(self, branch: int, rope: tuple[Tensor, Tensor]) -> None:
         """This branch goes through a block now; its tokens' cos and sin are the flow's to apply."""
-        ...
 
     def leave(self) -> None:
         """All branches have gone through the block."""
-        ...
 
 
 class Sampler(Protocol):
@@ -73,23 +51,18 @@ class Sampler(Protocol):
 
     def add_noise(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """`clean` noised to the level at the start of `step`."""
-        ...
 
     def denoised(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """The clean latents that `prediction` at `step` implies."""
-        ...
 
     def prediction_for(self, latents: Tensor, denoised: Tensor, step: int) -> Tensor:
         """The prediction at `step` that implies the clean latents `denoised`."""
-        ...
 
     def step(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """`latents` moved from the level of `step` to that of the next."""
-        ...
 
     def timestep(self, step: int) -> Tensor:
         """The model's timestep, 0-dim, on the CPU; 0 for the level after the last step."""
-        ...
 
 
 class Backbone(Protocol):
@@ -117,106 +90,87 @@ class Backbone(Protocol):
 
     def encode_video(self, video: Tensor) -> Tensor:
         """uint8 [B, F, H, W, 3] -> latents."""
-        ...
 
     def decode_video(self, latents: Tensor) -> Tensor:
         """latents -> uint8 [B, F, H, W, 3]."""
-        ...
 
     def encode_prompt(self, prompts: list[str]) -> Prompt:
         """One prompt a clip."""
-        ...
 
     def condition(self, requests: Sequence[EditRequest]) -> Tensor | None:
         """What the model sees besides latents and prompt, [B, ...]."""
-        ...
 
     def sampler(self, num_inference_steps: int, multistep: bool) -> Sampler:
         """A fresh sampler; `multistep=False` asks for Euler steps."""
-        ...
 
     def predict(
         self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: Tensor | None
     ) -> Tensor:
         """One forward of the DiT, float32 [B, C, F, H, W]; timestep [B]."""
-        ...
 
-    def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
-        """The self-attention layers of the expert that is active at `timestep`, 0-dim."""
-        ...
+    def tapped(
+        self, tap: Tap, timestep: Tensor, control: bool = False
+    ) -> AbstractContextManager[None]:
+        """The tap attached to the self-attention of the expert active at `timestep`, 0-dim.
+
+        With `control`, to a control stream's as well. RuntimeError if a layer was not run.
+        """
 
 
 class Forwards(Protocol):
-    """The model's forwards in one step of an edit."""
+    """The model's forwards in one step of an edit.
 
-    @property
-    def computed(self) -> Tensor | None:
-        """Latents whose tokens are computed, bool [B, F, H, W]; None where all are."""
-        ...
+    `computed`: latents whose tokens are computed, bool [B, F, H, W]; None where all are.
+    `predict`: the conditional's prediction and, in a guided step, the unconditional's, from latents
+    and source [B, C, F, H, W] at the step's noise level.
+    """
+
+    computed: Tensor | None
 
     def predict(
         self, step: Step, latents: Tensor, source: Tensor, control: Control
-    ) -> list[Tensor]:
-        """The conditional's prediction and, in a guided step, the unconditional's.
-
-        latents, source: [B, C, F, H, W] at the step's noise level.
-        """
-        ...
+    ) -> list[Tensor]: ...
 
 
-class Fading(Protocol):
-    """Plugs into the lock: what a constant alpha is multiplied with, 0 to 1."""
+class Injection(Protocol):
+    """Plugs into the lock: alpha's factor at a step, 0 to 1; the source's weight inside the mask."""
 
-    def weight(self, step: int, inject_steps: int) -> float: ...
+    foreground_ratio: float
+
+    def weight(self, step: int, config: "KVLockConfig") -> float: ...
 
 
 class Calibration(Protocol):
-    """Plugs into the signal: another measure of the predictions that gave the variance [B].
-
-    predictions: [B, C, F, H, W] each; region: bool [B, F, H, W]; sigmas: the noise levels of the
-    window and of the step to come.
-    """
+    """Plugs into the signal: another measure of the predictions that gave the variance [B]."""
 
     def measure(
-        self,
-        variance: Tensor,
-        predictions: tuple[Tensor, ...],
-        region: Tensor,
-        sigmas: Sequence[float],
-        patch_size: tuple[int, int, int],
+        self, variance: Tensor, window: "Window", patch_size: tuple[int, int, int]
     ) -> Measured: ...
 
 
 class Projection(Protocol):
-    """Plugs into the guidance: another combination of two clean predictions [B, C, F, H, W].
+    """Plugs into the guidance: another combination of two clean predictions, with omega [B].
 
     Gives it, and what the next step gets as `carried` (None at first).
     """
 
     def combine(
-        self,
-        conditional: Tensor,
-        unconditional: Tensor,
-        guidance_scale: Tensor,
-        carried: Tensor | None,
+        self, cond: Tensor, uncond: Tensor, omega: Tensor, carried: Tensor | None
     ) -> tuple[Tensor, Tensor]: ...
 
 
 class Inversion(Protocol):
-    """Plugs into the source: its latents at the start of each step and, last, clean; and the edit's
-    start, given the source's latents at its first step."""
+    """Plugs into the source: its latents at the start of each step and, last, clean; the edit's start."""
 
-    def path(
-        self, branches: "Branches", clips: "Clips", sampler: Sampler, steps: int
-    ) -> list[Tensor]: ...
+    def path(self, branches: "Branches") -> list[Tensor]: ...
 
     def start(self, latents: Tensor, clips: "Clips") -> Tensor: ...
 
 
 class Dropping(Protocol):
-    """Plugs into the plan: steps that do not compute the edit's background. `check` raises
-    ValueError where the rest of the config does not go with it."""
+    """Plugs into the plan: steps that do not compute the edit's background.
+
+    ValueError where the rest of the config does not go with it.
+    """
 
     def plan(self, steps: list[Step], config: "KVLockConfig") -> list[Step]: ...
-
-    def check(self, config: "KVLockConfig") -> None: ...

@@ -24,13 +24,10 @@ def plan_steps(config: KVLockConfig, sigmas: Sequence[float]) -> list[Step]:
 
 def may_lock(config: KVLockConfig, step: int) -> bool:
     """Whether the source can matter at `step`, so that its branch is run."""
-    lock = config.lock
-    if lock is None or step < config.first_lock_step:
+    if config.lock is None or step < config.first_lock_step:
         return False
-    injects = step < config.count(lock.inject_steps)
-    if lock.fusion_ratio == "variance":
-        return injects
-    return constant_ratio(config, step) > 0 or (lock.foreground_ratio > 0 and injects)
+    injection = config.lock.injection
+    return injection is None or injection.weight(step, config) > 0
 
 
 def control_at(
@@ -60,13 +57,15 @@ def _fusion_ratio(
     config: KVLockConfig, step: int, measured: Measured | None, zero: Tensor
 ) -> Tensor:
     assert config.lock
-    if config.lock.fusion_ratio != "variance":
-        return zero + constant_ratio(config, step)
+    ratio, injection = config.lock.fusion_ratio, config.lock.injection
+    weight = injection.weight(step, config) if injection else 1.0
+    if ratio != "variance":
+        return zero + weight * ratio
     if measured is None:
         return zero
-    if measured.nearby is not None:
-        return (measured.nearby / config.signal.threshold).clamp(0, 1) * measured.nearness
-    return (measured.variance / config.signal.threshold).clamp(0, 1)
+    risk = measured.variance if measured.nearby is None else measured.nearby
+    alpha = (risk / config.signal.threshold).clamp(0, 1) * weight
+    return alpha if measured.nearness is None else alpha * measured.nearness
 
 
 def _guidance_scale(config: KVLockConfig, measured: Measured | None, omega: Tensor) -> Tensor:
@@ -83,12 +82,3 @@ def _response(adaptive: AdaptiveGuidance, risk: Tensor) -> Tensor:
     """omega / omega_0; lowered by risk where the response is not the paper's."""
     ratio = risk if adaptive.guidance_response == "raise" else 1 / risk
     return ratio.clamp(adaptive.guidance_floor, adaptive.guidance_boost)
-
-
-def constant_ratio(config: KVLockConfig, step: int) -> float:
-    """alpha of a lock that does not look at the variance."""
-    assert config.lock
-    ratio, fade = config.lock.fusion_ratio, config.lock.fade
-    assert ratio != "variance"
-    inject = config.count(config.lock.inject_steps)
-    return ratio * (fade.weight(step, inject) if fade else float(step < inject))

@@ -4,6 +4,7 @@ From arXiv 2406.09358: predictions of in-support samples settle, hallucinated on
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,23 +13,23 @@ from kvlock.core.config import Signal
 from kvlock.core.types import Measured
 
 
-def measure(
-    signal: Signal,
-    predictions: tuple[Tensor, ...],
-    foreground: Tensor,
-    sigmas: Sequence[float],
-    patch_size: tuple[int, int, int],
-) -> Measured | None:
-    """What the signal says after the last W predictions, [B, C, F, H, W] each; None before two.
+class Window(NamedTuple):
+    """The last W clean predictions, [B, C, F, H, W] each, where they are watched, and their levels.
 
-    foreground: bool [B, F, H, W]. sigmas: the noise levels up to that of the step to come.
+    region: bool [B, F, H, W]. sigmas: the noise levels of these steps and of the one to come.
     """
-    region = foreground if signal.detection == "local" else torch.ones_like(foreground)
-    variance = windowed_variance(predictions, region)
+
+    predictions: tuple[Tensor, ...]
+    region: Tensor
+    sigmas: Sequence[float]
+
+
+def measure(signal: Signal, window: Window, patch_size: tuple[int, int, int]) -> Measured | None:
+    """What the signal says of a window; None before it holds two predictions."""
+    variance = windowed_variance(window.predictions, window.region)
     if variance is None or signal.calibration is None:
         return None if variance is None else Measured(variance)
-    levels = sigmas[-len(predictions) - 1 :]
-    return signal.calibration.measure(variance, predictions, region, levels, patch_size)
+    return signal.calibration.measure(variance, window, patch_size)
 
 
 def windowed_variance(predictions: tuple[Tensor, ...], region: Tensor) -> Tensor | None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kvlock.core.types import Measured
-from kvlock.core.variance import elementwise_variance
+from kvlock.core.variance import Window, elementwise_variance
 from kvlock.methods.parts import Usual
 
 
@@ -21,19 +21,17 @@ def calibrated(
     usual: Usual,
     lock_width: float,
     variance: Tensor,
-    predictions: tuple[Tensor, ...],
-    region: Tensor,
-    sigmas: Sequence[float],
+    window: Window,
     patch_size: tuple[int, int, int],
 ) -> Measured:
-    """The variance [B] and, where `lock_width` is above 0, that around each token; both in multiples
-    of what is usual. sigmas: the noise levels of the window's steps and of the step to come.
-    """
-    *levels, sigma = sigmas
+    """The variance [B] and, where `lock_width` is above 0, that around each token, in multiples of
+    what is usual."""
+    *levels, sigma = window.sigmas
     ordinary = usual_variance(usual, sigma) * path_variance(levels)
-    nearby = nearby_variance(predictions, region, lock_width, patch_size) if lock_width else None
-    if nearby is None:
+    if not lock_width:
         return Measured(variance / ordinary)
+    nearby = nearby_variance(window.predictions, window.region, lock_width, patch_size)
+    assert nearby
     return Measured(variance / ordinary, nearby[0] / ordinary, nearby[1])
 
 

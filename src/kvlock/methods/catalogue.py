@@ -11,9 +11,10 @@ from kvlock.methods.options import (
     MethodConfig,
     chosen_options,
     flat,
+    watches_variance,
     with_options,
 )
-from kvlock.methods.parts import APG, Calibration, Drop, Fade, Inversion
+from kvlock.methods.parts import APG, Calibration, Drop, Inject, Inversion
 
 COMPOSITE = (
     "+composite"  # at the end of a method's name: the source's pixels pasted back outside the mask
@@ -45,14 +46,14 @@ SPATIAL = replace(CALIBRATED_SIGNAL, calibration=Calibration(lock_width=1.5))
 FAST = replace(STEADY.guidance, guidance_interval=(0.5, 1.0))
 PROEDIT = KVLockConfig(
     lock_steps=1.0,
-    lock=Lock(1.0, inject_steps=1 / 3, foreground_ratio=0.1),
+    lock=Lock(1.0, Inject(1 / 3, foreground_ratio=0.1)),
     guidance=CFG,
     source=replace(UNTIED, inversion=Inversion(0.25)),
 )
 
 
 def _fading(fade: Any) -> KVLockConfig:
-    return replace(FADING, lock=Lock(1.0, inject_steps=4 / 15, fade=Fade(fade)))
+    return replace(FADING, lock=Lock(1.0, Inject(4 / 15, fade)))
 
 
 METHODS: dict[str, MethodConfig] = {
@@ -158,7 +159,7 @@ def _check_used(config: MethodConfig, method: str, name: str) -> None:
         return
     adaptive, unguided = config.guidance.adaptive, config.guidance.guidance_scale == 1
     reason = ""
-    if name == "threshold" and not config.watches_variance:
+    if name == "threshold" and not watches_variance(config):
         reason = "nothing in it hangs on the variance"
     elif (
         OPTIONS[name] in ("guidance", "adaptive", "projection")

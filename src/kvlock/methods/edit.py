@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
 
 from kvlock.core import edit as kv_lock
 from kvlock.core.branches import Branches
+from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.edit import OnStep
 from kvlock.core.protocols import Backbone, Forwards
@@ -25,14 +26,27 @@ def edit_clips(
     on_step: OnStep | None = None,
 ) -> list[EditResult]:
     """Edit clips of the same size together; as `kvlock.core.edit.edit_clips` for every method."""
+    with torch.no_grad():
+        clips = prepare_clips(backbone, requests)
+    return edit_prepared(backbone, clips, config, execution, on_step)
+
+
+def edit_prepared(
+    backbone: Backbone,
+    clips: Clips,
+    config: MethodConfig,
+    execution: Execution = DEFAULT,
+    on_step: OnStep | None = None,
+) -> list[EditResult]:
+    """The same for clips that are prepared."""
     if isinstance(config, KVLockConfig):
         make_forwards = forwards_of(config, execution)
-        return kv_lock.edit_clips(backbone, requests, config, on_step, make_forwards)
-    return flowedit.edit_clips(backbone, requests, config, on_step)
+        return kv_lock.edit_prepared(backbone, clips, config, on_step, make_forwards)
+    return flowedit.edit_prepared(backbone, clips, config, on_step)
 
 
 def forwards_of(
-    config: KVLockConfig, execution: Execution, foreground: Tensor | None = None
+    config: KVLockConfig, execution: Execution, foreground: torch.Tensor | None = None
 ) -> Callable[[Branches], Forwards]:
     """What runs a step's forwards; foreground: as in `Dropped`."""
     from kvlock.methods.dropping.forwards import Dropped

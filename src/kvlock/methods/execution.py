@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kvlock.core.config import option, require_choice
+from kvlock.options import Part, option
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(Part):
     """Batches and single branches round differently in the last bits; everything else is exact."""
 
     branches: Literal["batched", "sequential"] = option(
@@ -18,7 +18,3 @@ class Execution:
     source_store: Literal["device", "host"] = option(
         "device", "where the source's keys and values wait for the next steps"
     )
-
-    def __post_init__(self) -> None:
-        require_choice(self, "branches", ("batched", "sequential"))
-        require_choice(self, "source_store", ("device", "host"))

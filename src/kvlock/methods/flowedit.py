@@ -5,31 +5,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kvlock.core.clips import Clips, prepare_clips
+from kvlock.core.clips import Clips
 from kvlock.core.guidance import guide
 from kvlock.core.protocols import Backbone
 from kvlock.core.trace import check_finite
-from kvlock.core.types import EditRequest, EditResult, Prompt, StepRecord
+from kvlock.core.types import EditResult, Prompt, StepRecord
 from kvlock.methods.options import FlowEditConfig
 
 
 @torch.no_grad()
-def edit_clips(
+def edit_prepared(
     backbone: Backbone,
-    requests: list[EditRequest],
+    clips: Clips,
     config: FlowEditConfig,
     on_step: Callable[[list[StepRecord]], None] | None = None,
 ) -> list[EditResult]:
-    """Edit clips of the same size together; arguments and errors as `kvlock.core.edit.edit_clips`.
+    """Edit clips of the same size together; arguments and errors as `kvlock.core.edit.edit_prepared`.
 
     z_edit starts at the source x; at noise level sigma, with fresh noise n,
     z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
     of the velocities, v_tar(z_tar) - v_src(z_src).
     """
-    clips = prepare_clips(backbone, requests)
     sampler = backbone.sampler(config.num_inference_steps, multistep=False)
     predict = _predictor(backbone, clips, config)
-    generators = [torch.Generator().manual_seed(r.seed) for r in requests]
+    generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
 
     edited = clips.source
     records: list[list[StepRecord]] = []
@@ -46,7 +45,7 @@ def edit_clips(
         check_finite(torch.isfinite(edited).all(), step)
         omega = config.target_boost * config.guidance_scale if config.guidance_scale > 1 else 1.0
         record = StepRecord(step, float(sampler.sigmas[step]), None, 0.0, omega, None)
-        records.append([record] * len(requests))
+        records.append([record] * len(generators))
         if on_step:
             on_step(records[-1])
     videos = backbone.decode_video(edited)

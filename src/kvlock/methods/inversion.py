@@ -4,24 +4,34 @@ import torch
 from torch import Tensor
 
 from kvlock.core.branches import Branches
-from kvlock.core.protocols import Sampler
+from kvlock.core.types import pick
 
 
-def inverted_path(branches: Branches, sampler: Sampler, source: Tensor, steps: int) -> list[Tensor]:
-    """Latents of the source at the start of each of `steps` steps and, last, the source itself.
+def inverted_path(branches: Branches) -> list[Tensor]:
+    """Latents of the source at the start of each step and, last, the source itself.
 
-    Uni-Inv (UniEdit-Flow, arXiv 2504.13109): walk from clean to noise; predict the next point with the velocity at
-    hand, evaluate the velocity there, and make the step from the stored point with that one. Source prompt, no
-    guidance; steps + 1 forwards.
+    Uni-Inv (UniEdit-Flow, arXiv 2504.13109): walk from clean to noise; predict the next point with
+    the velocity at hand, evaluate the velocity there, and make the step from the stored point with
+    that one. Source prompt, no guidance; steps + 1 forwards. For flow matching alone.
     """
-    path, latents = [source], source
-    velocity = branches.source_alone(source, sampler.timestep(steps))
+    sampler, latents = branches.sampler, branches.clips.source
+    steps = branches.config.num_inference_steps
+    path, velocity = [latents], source_alone(branches, latents, sampler.timestep(steps))
     for step in reversed(range(steps)):
         reach = sampler.sigmas[step] - sampler.sigmas[step + 1]
-        velocity = branches.source_alone(latents + reach * velocity, sampler.timestep(step))
+        velocity = source_alone(branches, latents + reach * velocity, sampler.timestep(step))
         latents = latents + reach * velocity
         path.append(latents)
     return path[::-1]
+
+
+def source_alone(branches: Branches, source: Tensor, timestep: Tensor) -> Tensor:
+    """The prediction for the source with its own prompt, without guidance; one forward a source."""
+    clips = branches.clips
+    latents, prompt = pick(source, clips.firsts), clips.source_prompt.pick(clips.firsts)
+    condition = clips.condition if clips.condition is None else pick(clips.condition, clips.firsts)
+    alone = branches.forward([latents], [prompt], timestep, [condition])[0]
+    return pick(alone, clips.source_of)
 
 
 def shift_latents(latents: Tensor, noise: Tensor, foreground: Tensor, beta: float) -> Tensor:

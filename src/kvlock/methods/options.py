@@ -3,40 +3,28 @@
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from kvlock.core.config import (
-    AdaptiveGuidance,
-    Guidance,
-    KVLockConfig,
-    Lock,
-    Signal,
-    Source,
-    option,
-    require,
-)
-from kvlock.methods.parts import APG, Calibration, Drop, Fade, Inversion
+from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
+from kvlock.methods.parts import APG, Calibration, Drop, Inject, Inversion
+from kvlock.options import FRACTION, FROM_0, FROM_1, Part, option
 
 
 @dataclass(frozen=True)
-class FlowEditConfig:
+class FlowEditConfig(Part):
     """FlowEdit (arXiv 2412.08629) as Wan-Edit of FiVE-Bench sets it, guidance relative to the model's.
 
     Raises ValueError for a value out of its range.
     """
 
-    num_inference_steps: int = option(50, "denoising steps")
-    guidance_scale: float = option(5.0, "guidance of the source branch, omega_0 of the model")
+    num_inference_steps: int = option(50, "denoising steps", FROM_1)
+    guidance_scale: float = option(5.0, "guidance of the source branch, the model's own", FROM_1)
     target_boost: float = option(
-        2.4, "the target's guidance over the source's; Wan-Edit: 12 over 5"
+        2.4, "the target's guidance over the source's; Wan-Edit: 12 over 5", FROM_0
     )
-    strength: float = option(0.82, "share of the steps that are made; Wan-Edit skips 9 of 50")
-    num_noises: int = option(1, "fresh noises that each step averages over")
+    strength: float = option(
+        0.82, "share of the steps that are made; Wan-Edit skips 9 of 50", FRACTION
+    )
+    num_noises: int = option(1, "fresh noises that each step averages over", FROM_1)
     masked: bool = option(False, "only latents inside the mask move")
-
-    def __post_init__(self) -> None:
-        limits = {"num_inference_steps": 1, "guidance_scale": 1, "target_boost": 0, "num_noises": 1}
-        for name, least in limits.items():
-            require(getattr(self, name) >= least, self, name, f"{least} or more")
-        require(0 < self.strength <= 1, self, "strength", "above 0 and at most 1")
 
     @property
     def first_step(self) -> int:
@@ -48,7 +36,7 @@ MethodConfig = KVLockConfig | FlowEditConfig
 
 PARTS: dict[str, Any] = {
     "lock": Lock,
-    "fade": Fade,
+    "injection": Inject,
     "signal": Signal,
     "calibration": Calibration,
     "guidance": Guidance,
@@ -122,6 +110,12 @@ def config_from_dict(kind: type, record: dict[str, Any]) -> Any:
         for name, value in record.items()
     }
     return kind(**values)
+
+
+def watches_variance(config: KVLockConfig) -> bool:
+    """Whether anything hangs on the variance, and so on the threshold."""
+    locks = config.lock is not None and config.lock.fusion_ratio == "variance"
+    return locks or (config.guidance.adaptive is not None and config.guidance.guidance_scale > 1)
 
 
 def _children(config: Any) -> dict[str, Any]:

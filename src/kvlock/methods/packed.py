@@ -1,13 +1,11 @@
 """Packed forwards, branch after branch through each block: their tap, their inputs, their outputs."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from kvlock.core.clips import Clips
-from kvlock.core.protocols import AttentionSite, PackedBranch
-from kvlock.core.tap import Kind, Tap
+from kvlock.core.protocols import PackedBranch
+from kvlock.core.tap import Kind, Layer, Tap
 from kvlock.core.types import Prompt
 
 
@@ -33,24 +31,24 @@ class PackedTap(Tap):
         """Whether a block of a packed forward is under way."""
         return self._rope is not None
 
-    def rotated(self, site: AttentionSite, tokens: Tensor) -> Tensor:
+    def rotated(self, layer: Layer, tokens: Tensor) -> Tensor:
         """Queries or keys at their positions, which a packed forward leaves to the tap."""
-        if self._rope is None or site.rotate is None:
+        if self._rope is None or layer.rotate is None:
             return tokens
-        return site.rotate(tokens, *self._rope)
+        return layer.rotate(tokens, *self._rope)
 
-    def through(self, layer: Any, kind: Kind, tokens: Tensor) -> Tensor:
+    def through(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """Rotate keys, then do what belongs to the branch."""
         if kind == "key":
-            tokens = self.rotated(layer.site, tokens)
+            tokens = self.rotated(layer, tokens)
         run = self.from_source if self.branch < self.source_branches else self.to_edit
         return run(layer, kind, tokens)
 
-    def from_source(self, layer: Any, kind: Kind, tokens: Tensor) -> Tensor:
+    def from_source(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """Keys or values of the source."""
         raise NotImplementedError
 
-    def to_edit(self, layer: Any, kind: Kind, tokens: Tensor) -> Tensor:
+    def to_edit(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """Keys or values of an edit's branch."""
         raise NotImplementedError
 

@@ -5,6 +5,7 @@ anchored.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,9 @@ from kvlock.backbones.families import recognised_pipe
 from kvlock.backbones.placement import Placement
 from kvlock.backbones.wan.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.core.protocols import AttentionSite, Flow, PackedBranch
+from kvlock.backbones.seam import AttentionSite, attached
+from kvlock.core.protocols import Flow, PackedBranch
+from kvlock.core.tap import Tap
 from kvlock.core.types import EditRequest, Prompt
 
 
@@ -99,6 +102,13 @@ class WanBackbone:
         latents = torch.randn(clips, architecture.in_channels, *latent_size, device=device)
         words = torch.randn(clips, self.max_sequence_length, architecture.text_dim, device=device)
         return latents, Prompt((words,)), None
+
+    def tapped(
+        self, tap: Tap, timestep: Tensor, control: bool = False
+    ) -> AbstractContextManager[None]:
+        """The tap attached to the trunk's self-attention and, with `control`, the control stream's."""
+        sites = self.attention_sites(timestep)
+        return attached(tap, [site for site in sites if control or not site.control])
 
     def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
         """The self-attention layers, the same at every timestep."""

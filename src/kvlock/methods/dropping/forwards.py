@@ -61,7 +61,6 @@ class Dropped:
         """The computed tokens alone, the rest zero."""
         clips, backbone = self._branches.clips, self._branches.backbone
         timestep = self._branches.sampler.timestep(step.index)
-        sites = backbone.attention_sites(timestep)
         outputs, order = [], []
         for number, (first, own) in enumerate(members(clips.firsts, clips.source_of)):
             sets = self._sets[number]
@@ -70,7 +69,8 @@ class Dropped:
                 prompt = clips.source_prompt
                 packed = [packed_branch(clips, source, prompt, first, sets.source), *packed]
             size, memory = len(sets.edit), self._memory
-            with memory.extending(sites, sets.context, size, number, step.source, self._keep):
+            arguments = backbone, timestep, sets.context, size, number, step.source, self._keep
+            with memory.extending(*arguments):
                 outputs += backbone.predict_packed(packed, timestep, memory)[int(step.source) :]  # type: ignore[attr-defined]
             order += own
         return by_branch(outputs, order, len(prompts))

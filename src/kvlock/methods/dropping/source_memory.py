@@ -1,14 +1,13 @@
 """What dropping keeps of the source: keys and values that stand in for the edit's background."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from kvlock.core.protocols import AttentionSite
-from kvlock.core.tap import Kind
+from kvlock.core.protocols import Backbone
+from kvlock.core.tap import Kind, Layer
 from kvlock.methods.packed import PackedTap
 
 Kept = tuple[Tensor, Tensor]
@@ -29,7 +28,8 @@ class SourceMemory(PackedTap):
     @contextmanager
     def extending(
         self,
-        sites: Sequence[AttentionSite],
+        backbone: Backbone,
+        timestep: Tensor,
         context: Tensor,
         size: int,
         clip: int,
@@ -46,7 +46,8 @@ class SourceMemory(PackedTap):
         held = self.held.pop(clip, [])
         if first:
             held.clear()
-        with self.attached(sites) as layers:
+        with backbone.tapped(self, timestep, control=True):
+            layers = self.layers
             for layer, kept in zip(layers, held):
                 layer.key, layer.value = kept
             try:
@@ -58,12 +59,12 @@ class SourceMemory(PackedTap):
                 for layer in layers:
                     layer.key = layer.value = None
 
-    def from_source(self, layer: Any, kind: Kind, tokens: Tensor) -> Tensor:
+    def from_source(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """The context, with room behind it for an edit's own."""
         setattr(layer, kind, _with_room(tokens[:, self._context], self._room, tokens.device))
         return tokens
 
-    def to_edit(self, layer: Any, kind: Kind, tokens: Tensor) -> Tensor:
+    def to_edit(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """The context and the edit's own tokens."""
         stored = getattr(layer, kind)
         if stored.shape[1] == len(self._context):  # from the host
