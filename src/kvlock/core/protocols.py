@@ -151,11 +151,17 @@ class Calibration(Protocol):
 class Projection(Protocol):
     """Plugs into the guidance: another combination of two clean predictions, with omega [B].
 
-    Gives it, and what the next step gets as `carried` (None at first).
+    kept: bool [B, F, H, W], the latents that it decides, or None for all. Gives the combination,
+    and what the next step gets as `carried` (None at first).
     """
 
     def combine(
-        self, cond: Tensor, uncond: Tensor, omega: Tensor, carried: Tensor | None
+        self,
+        cond: Tensor,
+        uncond: Tensor,
+        omega: Tensor,
+        kept: Tensor | None,
+        carried: Tensor | None,
     ) -> tuple[Tensor, Tensor]: ...
 
 

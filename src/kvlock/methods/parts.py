@@ -77,12 +77,17 @@ class APG(Part):
     apg_parallel: float = option(0.0, "eta: how much of the part parallel to the conditional stays")
 
     def combine(
-        self, cond: "Tensor", uncond: "Tensor", omega: "Tensor", carried: "Tensor | None"
+        self,
+        cond: "Tensor",
+        uncond: "Tensor",
+        omega: "Tensor",
+        kept: "Tensor | None",
+        carried: "Tensor | None",
     ) -> "tuple[Tensor, Tensor]":
         """Of two clean predictions; carries the running average of their difference."""
         from kvlock.methods.apg import project
 
-        return project(cond, uncond, omega, carried, self)
+        return project(cond, uncond, omega, carried, self, kept)
 
 
 @dataclass(frozen=True)
