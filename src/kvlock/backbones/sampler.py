@@ -36,6 +36,8 @@ class FlowSampler:
     """
 
     def __init__(self, scheduler: SchedulerMixin, num_inference_steps: int, multistep: bool):
+        """Raises ValueError for a scheduler that is not flow matching."""
+        check_flow_matching(scheduler)
         self._scheduler = type(scheduler).from_config(scheduler.config)
         self._scheduler.set_timesteps(num_inference_steps)
         self._multistep = multistep

@@ -1,165 +1,128 @@
-"""What an edit will cost, from its own forwards on tensors without data: nothing is loaded, nothing is computed.
+"""What an edit will cost, from its own forwards on tensors without data: nothing is loaded or computed.
 
-Every kind of step runs once on torch's meta device, through the code that edits: floating-point operations are counted
-as they pass, and memory as it is taken and given back.
+Every kind of step in the edit's plan runs once on torch's meta device, through the code that edits:
+floating-point operations are counted as they pass, and memory as it is taken and given back.
 """
 
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
-from kvlock.backbones.wan.t2v import WanBackbone
-from kvlock.backbones.wan.vace import WanVACEBackbone
+from kvlock.core.branches import Branches
 from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
-from kvlock.core.rows import Rows
-from kvlock.core.schedule import step_kind
-from kvlock.core.tap import Tap, attached
-from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
+from kvlock.core.schedule import plan_steps
 from kvlock.core.types import Control
+from kvlock.cost.counting import Counter
+from kvlock.methods.edit import forwards_of
+from kvlock.methods.execution import Execution
+from kvlock.methods.options import FlowEditConfig, MethodConfig
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Rows through the model, operations (a multiplication and an addition are two), bytes beyond the weights."""
+    """Branches through the model, operations (a multiplication and an addition are two), and the
+    most bytes beyond the weights."""
 
-    rows: int
+    branches: int
     linear_flops: int
     attention_flops: int
     peak_bytes: int
 
+    @staticmethod
+    def of(counter: Counter, branches: int) -> "Cost":
+        """What was counted, for so many branches."""
+        return Cost(branches, counter.linear_flops, counter.attention_flops, counter.peak_bytes)
+
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
-            self.rows + other.rows,
+            self.branches + other.branches,
             self.linear_flops + other.linear_flops,
             self.attention_flops + other.attention_flops,
             max(self.peak_bytes, other.peak_bytes),
         )
 
+    def times(self, count: int) -> "Cost":
+        """The same so many times, one after the other."""
+        return replace(
+            self,
+            branches=self.branches * count,
+            linear_flops=self.linear_flops * count,
+            attention_flops=self.attention_flops * count,
+        )
+
 
 @torch.no_grad()
 def denoising_cost(
-    backbone: WanBackbone | WanVACEBackbone, foreground: Tensor, config: KVLockConfig, variants: int = 1
+    backbone: Any,
+    foreground: Tensor,
+    config: MethodConfig,
+    execution: Execution = Execution(),  # noqa: B008
+    variants: int = 1,
 ) -> Cost:
     """All steps of `variants` edits of one clip together, on a meta backbone.
 
-    foreground: latents bool [F, H, W], on the CPU. Where the variance sets alpha, the source counts in every step that
-    it may be needed in.
+    foreground: latents bool [F, H, W], on the CPU. Where the variance sets alpha, the source counts
+    in every step that it may be needed in.
     """
-    rows = _rows_without_data(backbone, foreground, config, variants)
-    latents, costs = rows.clips.start, {}
-    total, control = Cost(0, 0, 0, 0), Control(latents.new_ones(variants), latents.new_ones(variants))
-    with attached(rows.tap, backbone.attention_sites()), _Memory() as memory:
-        for step in range(config.first_step, config.num_inference_steps):
-            kind = step_kind(config, step, rows.sampler.sigmas[step])
-            if kind not in costs:
-                memory.peak = memory.live
-                operations = operations_of(lambda step=step: rows.predict(step, latents, latents, control))
-                costs[kind] = Cost(len(latents) * (1 + kind.guided) + kind.with_source, *operations, memory.peak)
-            total += costs[kind]
-    if config.source_path == "inverted":
-        timestep = rows.sampler.timestep(0)
-        operations = operations_of(lambda: rows.source_alone(latents, timestep))
-        for _ in range(config.num_inference_steps + 1):
-            total += Cost(1, *operations, 0)
-    if config.source_store == "host" and config.refresh_steps > 1:
-        alone = denoising_cost(backbone, foreground, replace(config, source_refresh=1), variants)
-        return replace(total, peak_bytes=alone.peak_bytes)
+    if isinstance(config, FlowEditConfig):
+        return _flowedit_cost(backbone, foreground, config).times(variants)
+    branches = _branches_without_data(backbone, foreground, config, variants)
+    if execution.source_store == "host" and config.drop and config.drop.refresh_steps(config) > 1:
+        fresh = replace(config, drop=replace(config.drop, source_refresh=1))
+        each_step = denoising_cost(backbone, foreground, fresh, _on_device(execution), variants)
+        held = denoising_cost(backbone, foreground, config, _on_device(execution), variants)
+        return replace(held, peak_bytes=each_step.peak_bytes)
+    forwards = forwards_of(config, execution, foreground[None].expand(variants, -1, -1, -1))
+    return _counted(branches, forwards(branches), config) + _inversion_cost(branches, config)
+
+
+def _on_device(execution: Execution) -> Execution:
+    return replace(execution, source_store="device")
+
+
+def _counted(branches: Branches, forwards: Any, config: KVLockConfig) -> Cost:
+    latents, costs, total = branches.clips.start, {}, Cost(0, 0, 0, 0)
+    control = Control(latents.new_ones(len(latents)), latents.new_ones(len(latents)))
+    with Counter() as counter:
+        for step in plan_steps(config, branches.sampler.sigmas):
+            if step.kind not in costs:
+                counter.reset()  # what earlier steps hold stays in memory
+                forwards.predict(step, latents, latents, control)
+                count = len(latents) * (1 + step.guided) + step.source
+                costs[step.kind] = Cost.of(counter, count)
+            total += costs[step.kind]
     return total
 
 
-@torch.no_grad()
-def operations_of(function: Callable[[], Any]) -> tuple[int, int]:
-    """Floating-point operations outside and inside attention; on the meta device."""
-    with FlopCounterMode(display=False) as linear, _Attention() as attention:
-        function()
-    return linear.get_total_flops(), attention.flops
+def _inversion_cost(branches: Branches, config: KVLockConfig) -> Cost:
+    if config.source.inversion is None:
+        return Cost(0, 0, 0, 0)
+    latents, timestep = branches.clips.start, branches.sampler.timestep(0)
+    with Counter() as counter:
+        branches.source_alone(latents, timestep)
+    return Cost.of(counter, 1).times(config.num_inference_steps + 1)
 
 
-@torch.no_grad()
-def peak_of(function: Callable[[], Any]) -> int:
-    """The most bytes that tensors made in `function` take at once; on the meta device."""
-    with _Memory() as memory:
-        function()
-    return memory.peak
+def _flowedit_cost(backbone: Any, foreground: Tensor, config: FlowEditConfig) -> Cost:
+    """Source and target, each guided or not, in one batch."""
+    count = 4 if config.guidance_scale > 1 else 2
+    latents, prompt, condition = backbone.random_inputs(count, tuple(foreground.shape))
+    times = torch.zeros(count, device=latents.device)
+    with Counter() as counter:
+        backbone.predict(latents, times, prompt, condition)
+    steps = config.num_inference_steps - config.first_step
+    return Cost.of(counter, count).times(steps * config.num_noises)
 
 
-def _rows_without_data(
-    backbone: WanBackbone | WanVACEBackbone, foreground: Tensor, config: KVLockConfig, variants: int
-) -> Rows:
-
-    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(variants, *shape, device="meta", dtype=dtype)
-
-    architecture, size = backbone.pipe.transformer.config, foreground.shape
-    latents = empty(architecture.in_channels, *size)
-    told = architecture.get("vace_in_channels", 0)
-    condition = empty(told, *size) if told else None
-    prompt = empty(backbone.max_sequence_length, architecture.text_dim)
-    computed = computed_tokens(foreground[None], backbone.patch_size, config.drop_margin)
-    background = ~computed_tokens(foreground[None], backbone.patch_size, 0).flatten(1)
-    one_source = torch.zeros(variants, dtype=torch.int64)
-    return Rows(
-        backbone,
-        backbone.sampler(config.num_inference_steps, multistep=False),
-        Clips(latents, latents, latents, empty(*size, dtype=torch.bool), condition, [0], one_source.tolist()),
-        Tap(background.expand(variants, -1).to("meta"), config.foreground_ratio, one_source),
-        prompt,
-        [prompt] * (2 if config.guidance_scale > 1 else 1),
-        computed_latents(computed, backbone.patch_size).expand(variants, -1, -1, -1).to("meta"),
-        [token_sets(computed[0], config.background_context)],
-        config,
-    )
-
-
-class _Attention(TorchFunctionMode):
-    """Attention as a kernel computes it that never holds the weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        query, key, value = (kwargs[n] if n in kwargs else args[i] for i, n in enumerate(("query", "key", "value")))
-        self.flops += 2 * query.numel() * key.shape[-2] + 2 * query[..., 0].numel() * value[0, 0].numel()
-        return torch.empty_like(query[..., :1]).expand(*query.shape[:-1], value.shape[-1]).contiguous()
-
-
-class _Memory(TorchDispatchMode):
-    """Bytes of the storages that are alive, and the most there were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._alive: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        before = {storage._cdata for storage in _storages((args, kwargs))}  # a view's is not new, nor is a weight's
-        for storage in _storages(result):
-            if storage._cdata not in before | self._alive:
-                self._alive.add(storage._cdata)
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
-        return result
-
-    def _gone(self, key: int, size: int) -> None:
-        self._alive.discard(key)
-        self.live -= size
-
-
-def _storages(tree: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+def _branches_without_data(
+    backbone: Any, foreground: Tensor, config: KVLockConfig, variants: int
+) -> Branches:
+    latents, prompt, condition = backbone.random_inputs(variants, tuple(foreground.shape))
+    nowhere = foreground[None].expand(variants, -1, -1, -1).to(latents.device)
+    prompts, sources = (prompt, prompt, prompt), (latents, latents, latents)
+    clips = Clips(*prompts, *sources, nowhere, condition, [0], [0] * variants)
+    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
+    return Branches(backbone, sampler, clips, config)

@@ -16,7 +16,7 @@ from kvlock.backbones.loading import model_source
 from kvlock.cost.rates import attention_rate, seconds
 from kvlock.cost.skeleton import assembled, skeleton
 from kvlock.core.config import KVLockConfig
-from kvlock.core.tokens import computed_latents
+from kvlock.methods.dropping.tokens import computed_latents
 
 UMT5_XXL = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
 SMALL_BATCH_BYTES = 1e9

@@ -1,62 +1,65 @@
-"""A model's architecture without its weights: on the meta device to count costs, elsewhere random to time them."""
+"""A model's architecture without its weights: on the meta device to count, elsewhere random to time."""
 
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKLWan,
-    UniPCMultistepScheduler,
-    WanPipeline,
-    WanTransformer3DModel,
-    WanVACEPipeline,
-    WanVACETransformer3DModel,
+
+from kvlock.backbones.checkpoints import checkpoint_folder, family_of, model_source, read_config
+from kvlock.backbones.families import Family
+from kvlock.backbones.known_models import known_model
+from kvlock.backbones.sampler import with_flow_shift
+
+FLOW_MATCHING = dict(
+    _class_name="UniPCMultistepScheduler",
+    prediction_type="flow_prediction",
+    use_flow_sigmas=True,
+    flow_shift=3.0,
 )
 
-from kvlock.backbones.known_models import known_model
-from kvlock.backbones.loading import model_source, pipeline_name
-from kvlock.backbones.wan.t2v import WanBackbone
-from kvlock.backbones.wan.vace import WanVACEBackbone
 
-CLASSES: dict[str, Any] = {
-    "wan": (WanTransformer3DModel, WanPipeline, WanBackbone),
-    "wan-vace": (WanVACETransformer3DModel, WanVACEPipeline, WanVACEBackbone),
-}
+def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat16) -> Any:
+    """The backbone of `model` without its text encoder.
 
-
-def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat16) -> WanBackbone | WanVACEBackbone:
-    """The backbone of `model` without its text encoder. Only configs are read, and of a known model's not even those.
-
-    Raises ValueError for a model that `load_backbone` would not take either.
+    Only configs are read, and of a known model's not even those. Raises ValueError for a model that
+    `load_backbone` would not take either.
     """
     known = known_model(model)
     if known and not known.packaged:
-        return assembled(known.family, known.architecture, {}, device, dtype)
-    source = model_source(model)
-    family = {"WanPipeline": "wan", "WanVACEPipeline": "wan-vace"}[pipeline_name(model, source)]
-    where = {"local_files_only": Path(source).is_dir()}
-    transformer = CLASSES[family][0].load_config(source, subfolder="transformer", **where)
-    vae = AutoencoderKLWan.load_config(source, subfolder="vae", **where)
-    backbone = assembled(family, dict(transformer), dict(vae), device, dtype)
-    backbone.max_sequence_length = known.max_sequence_length if known else backbone.max_sequence_length
-    return backbone
+        return assembled(known.spec, known.architecture, {}, FLOW_MATCHING, device, dtype)
+    if Path(model_source(model)).is_dir():
+        checkpoint_folder(model)  # refuses what is not whole
+    family = family_of(model)
+    files = ("transformer/config", "vae/config", "scheduler/scheduler_config")
+    configs = [read_config(model, f"{name}.json") for name in files]
+    return assembled(family, *configs, device, dtype)
 
 
 def assembled(
-    family: str, transformer: dict[str, Any], vae: dict[str, Any], device: str, dtype: torch.dtype
-) -> WanBackbone | WanVACEBackbone:
-    """Models of these configs, with the weights that their classes draw; none on the meta device."""
-    transformer_class, pipeline_class, backbone_class = CLASSES[family]
+    family: Family,
+    transformer: dict[str, Any],
+    vae: dict[str, Any],
+    scheduler: dict[str, Any],
+    device: str,
+    dtype: torch.dtype,
+) -> Any:
+    """The backbone of these configs, with the weights that their classes draw; none on meta."""
+    classes = [getattr(diffusers, name) for name in (family.vae, family.transformer)]
     before = torch.get_default_dtype()
     try:
         with torch.device(device):
-            codec = AutoencoderKLWan.from_config(vae)
+            codec = classes[0].from_config(vae).eval()
             torch.set_default_dtype(dtype)
-            model = transformer_class.from_config(transformer)
+            model = classes[1].from_config(transformer).eval()
     finally:
         torch.set_default_dtype(before)
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    pipe = pipeline_class(
-        tokenizer=None, text_encoder=None, vae=codec.eval(), transformer=model.eval(), scheduler=scheduler
+    steps = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
+    pipe = getattr(diffusers, family.pipeline)(
+        tokenizer=None,
+        text_encoder=None,
+        vae=codec,
+        transformer=model,
+        scheduler=with_flow_shift(steps, family.flow_shift()),
     )
-    return backbone_class(pipe)
+    return family.adapter_class()(pipe)

@@ -45,8 +45,10 @@ def edit_prepared(
     return flowedit.edit_prepared(backbone, clips, config, on_step)
 
 
-def forwards_of(config: KVLockConfig, execution: Execution) -> Callable[[Branches], Forwards]:
-    """What runs a step's forwards."""
+def forwards_of(
+    config: KVLockConfig, execution: Execution, foreground: torch.Tensor | None = None
+) -> Callable[[Branches], Forwards]:
+    """What runs a step's forwards; foreground: as in `Dropped`."""
     from kvlock.methods.dropping.forwards import Dropped
     from kvlock.methods.sequential import Sequential
 
@@ -55,7 +57,7 @@ def forwards_of(config: KVLockConfig, execution: Execution) -> Callable[[Branche
         forwards = Sequential(branches) if sequential else branches
         if config.drop:
             host = execution.source_store == "host"
-            return Dropped(branches, forwards, config.drop, host)  # type: ignore[arg-type]
+            return Dropped(branches, forwards, config.drop, host, foreground)  # type: ignore[arg-type]
         return forwards
 
     return make

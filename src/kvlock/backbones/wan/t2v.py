@@ -1,16 +1,20 @@
 """Wan 2.1 text-to-video, on diffusers' own WanPipeline.
 
-Nothing but the lock ties a text-to-video model's edit to the source, so it needs its background latents anchored.
+Nothing but the lock ties a text-to-video model's edit to the source, so its background latents are
+anchored.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline
 from torch import Tensor
 
+from kvlock.backbones.families import recognised_pipe
+from kvlock.backbones.placement import Placement
 from kvlock.backbones.wan.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
@@ -20,33 +24,49 @@ from kvlock.core.types import EditRequest, Prompt
 
 
 class WanBackbone:
-    """A loaded WanPipeline as the core's Backbone."""
+    """A loaded WanPipeline as the core's Backbone; `spec` is its family's row.
 
-    needs_anchor = True
+    max_sequence_length: text tokens, the family's where it is not given. Without a placement the
+    pipeline's parts are left where they are.
+    """
 
-    def __init__(self, pipe: WanPipeline, max_sequence_length: int = 512):
-        self.pipe = pipe
-        self.max_sequence_length = max_sequence_length
+    def __init__(
+        self,
+        pipe: WanPipeline,
+        max_sequence_length: int | None = None,
+        placement: Placement | None = None,
+    ):
+        self.pipe, self.spec = pipe, recognised_pipe(pipe)
+        self.placement = placement or Placement(pipe)
+        self.max_sequence_length = max_sequence_length or self.spec.max_sequence_length
         self.vae_stride = vae_stride(pipe.vae)
         self.patch_size = tuple(pipe.transformer.config.patch_size)
         self.max_tokens_per_axis = pipe.transformer.config.rope_max_seq_len
 
     @property
+    def needs_anchor(self) -> bool:
+        """Whether nothing but the lock ties the edit to the source."""
+        return not self.spec.takes_control
+
+    @property
     def device(self) -> torch.device:
-        """Where computation happens; with offload not where the weights are."""
-        return self.pipe._execution_device
+        """Where computation happens; not where all the weights are."""
+        return self.placement.device
 
     def encode_video(self, video: Tensor) -> Tensor:
         """uint8 [B, F, H, W, 3] -> normalised latents float32 [B, C, F, H, W], the posterior's mode."""
+        self.placement.need("vae")
         return encode_video(self.pipe.vae, video, self.device)
 
     def decode_video(self, latents: Tensor) -> Tensor:
         """Normalised latents -> uint8 [B, F, H, W, 3]."""
+        self.placement.need("vae")
         return decode_video(self.pipe.vae, latents)
 
     def encode_prompt(self, prompts: list[str]) -> Prompt:
         """One part, [B, L, D]."""
-        return encode_prompt(self.pipe, prompts, self.max_sequence_length)
+        self.placement.need("text_encoder")
+        return encode_prompt(self.pipe, prompts, self.max_sequence_length, self.device)
 
     def condition(self, requests: Sequence[EditRequest]) -> None:
         """A text-to-video model sees nothing else."""
@@ -58,6 +78,7 @@ class WanBackbone:
 
     def predict(self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: None) -> Tensor:
         """The velocity, float32 [B, C, F, H, W]."""
+        self.placement.need("transformer")
         transformer = self.pipe.transformer
         return transformer(
             hidden_states=latents.to(transformer.dtype),
@@ -70,7 +91,17 @@ class WanBackbone:
         self, branches: Sequence[PackedBranch], timestep: Tensor, flow: Flow
     ) -> list[Tensor]:
         """The velocities of branches of any length, float32 [1, C, F, H, W] each."""
+        self.placement.need("transformer")
         return packed_forward(self.pipe.transformer, branches, timestep, flow)
+
+    def random_inputs(
+        self, clips: int, latent_size: tuple[int, int, int]
+    ) -> tuple[Tensor, Prompt, Tensor | None]:
+        """Latents, a prompt and a condition of random numbers, to count and to time forwards with."""
+        architecture, device = self.pipe.transformer.config, self.device
+        latents = torch.randn(clips, architecture.in_channels, *latent_size, device=device)
+        words = torch.randn(clips, self.max_sequence_length, architecture.text_dim, device=device)
+        return latents, Prompt((words,)), None
 
     def tapped(
         self, tap: Tap, timestep: Tensor, control: bool = False
@@ -91,7 +122,7 @@ def vae_stride(vae: AutoencoderKLWan) -> tuple[int, int, int]:
 
 
 def to_pixels(video: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, F, H, W, 3] -> float32 [B, 3, F, H, W] in [-1, 1], as diffusers' video processor does it."""
+    """uint8 [B, F, H, W, 3] -> float32 [B, 3, F, H, W] in [-1, 1], as diffusers' processor does it."""
     return 2.0 * (video.to(device).permute(0, 4, 1, 2, 3).float() / 255.0) - 1.0
 
 
@@ -113,15 +144,14 @@ def decode_video(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
 
 
-def encode_prompt(pipe: DiffusionPipeline, prompts: list[str], max_sequence_length: int) -> Prompt:
+def encode_prompt(
+    pipe: DiffusionPipeline, prompts: list[str], max_sequence_length: int, device: torch.device
+) -> Prompt:
     """The pipeline's own text encoding, one prompt at a time."""
-    embeds = [
-        pipe.encode_prompt(
-            p, do_classifier_free_guidance=False, max_sequence_length=max_sequence_length
-        )[0]
-        for p in prompts
-    ]
-    return Prompt((torch.cat(embeds),))
+    settings: dict[str, Any] = dict(
+        do_classifier_free_guidance=False, max_sequence_length=max_sequence_length, device=device
+    )
+    return Prompt((torch.cat([pipe.encode_prompt(p, **settings)[0] for p in prompts]),))
 
 
 def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
