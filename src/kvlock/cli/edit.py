@@ -135,7 +135,7 @@ class Demo:
         """Scene, mask, edit; the files of an earlier demo are replaced."""
         if Path(self.out).suffix:
             raise ValueError(f"--out is {self.out}; expected a folder")
-        from kvlock.bench.scenes import write_scene
+        from kvlock.shapes.scenes import write_scene
 
         scene = write_scene(self.seed, Path(self.out))
         edit = Edit(
