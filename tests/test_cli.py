@@ -12,11 +12,11 @@ from PIL import Image
 import kvlock.edit_command
 import tiny
 from kvlock.backbones.known_models import family_of
-from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
 from kvlock.media.mask import dilate_mask, read_mask
 from kvlock.media.video import read_video
 from kvlock.methods.table import METHODS
+from kvlock.shapes.scenes import write_scene
 
 FILES = {"edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json"}
 

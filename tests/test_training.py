@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline, WanVACEPipeline
-from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from kvlock.backbones.known_models import SHAPES_FOLDER
 from kvlock.backbones.loading import load_backbone
-from kvlock.bench.training_curve import plot_training
 from kvlock.shapes import checkpoint
 from kvlock.shapes.render import render_mask
 from kvlock.shapes.scene import random_edit
@@ -104,12 +102,3 @@ def test_training_can_start_from_a_trained_model(tmp_path, monkeypatch):
 def test_unknown_stage_is_named(tmp_path):
     with pytest.raises(ValueError, match="stage 'unet' is unknown"):
         train_world(tmp_path, "unet", {}, 1, "cpu")
-
-
-def test_the_logs_become_a_picture(tmp_path):
-    with pytest.raises(ValueError, match="holds no training log"):
-        plot_training(tmp_path, tmp_path / "curve.png")
-    (tmp_path / "vae").mkdir()
-    (tmp_path / "vae" / "log.jsonl").write_text('{"step": 50, "mse": 0.1}\n{"step": 100, "mse": 0.05}\n')
-    plot_training(tmp_path, tmp_path / "curve.png")
-    assert Image.open(tmp_path / "curve.png").width > 300

@@ -9,7 +9,6 @@ import torch
 import reference
 import tiny
 from kvlock.backbones.calibration import calibration_path, read_usual
-from kvlock.bench.scenes import write_scene
 from kvlock.cli import main
 from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.core.config import KVLockConfig
@@ -18,6 +17,7 @@ from kvlock.core.schedule import control_at
 from kvlock.core.variance import windowed_variance
 from kvlock.editing import default_config, edit_clips
 from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
+from kvlock.shapes.scenes import write_scene
 from test_edit import STEPS, backbone, make_request  # noqa: F401
 from test_methods import OMEGA, World, _latents
 

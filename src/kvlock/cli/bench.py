@@ -39,7 +39,8 @@ class BenchRun:
 
     def run(self) -> None:
         """Run what is not there yet."""
-        from kvlock.bench.runner import CEILING, run_suite
+        from kvlock.bench.jobs import CEILING
+        from kvlock.bench.runner import run_suite
         from kvlock.bench.suite import read_suite
 
         suite = read_suite(self.suite)
@@ -143,12 +144,13 @@ class BenchTable:
     def run(self) -> None:
         """Write and print."""
         from kvlock.bench.report import write_report
-        from kvlock.bench.table import read_rows, write_tables
+        from kvlock.bench.rows import read_rows
+        from kvlock.bench.tables import print_tables, write_tables
         from kvlock.bench.tradeoff import plot_tradeoff
 
         rows = read_rows(Path(self.out))
         text = write_tables(Path(self.out), rows, self.against)
-        print(text)
+        print_tables(rows, self.against)
         written = [f"{self.out}/table.md", f"{self.out}/table.csv"]
         if plot_tradeoff(rows, Path(self.out) / "tradeoff.png"):
             written.append(f"{self.out}/tradeoff.png")
@@ -172,7 +174,7 @@ class BenchConvert:
 
     def run(self) -> None:
         """Write the manifest."""
-        from kvlock.bench.converters import convert
+        from kvlock.bench.datasets.convert import convert
         from kvlock.bench.suite import write_suite
 
         out = Path(self.out)
@@ -210,7 +212,7 @@ class BenchDetector:
 
     def run(self) -> None:
         """Run what is not there yet, and print the table."""
-        from kvlock.bench.detector import run_detector
+        from kvlock.bench.detector.study import run_detector
 
         given = dict(
             num_inference_steps=self.steps,

@@ -20,7 +20,7 @@ class ShapesRender:
 
     def run(self) -> None:
         """Write the scenes."""
-        from kvlock.bench.scenes import render_scenes
+        from kvlock.shapes.scenes import render_scenes
 
         render_scenes(range(self.seed, self.seed + self.num), Path(self.out))
         print(f"{self.num} scenes in {self.out}")
@@ -50,8 +50,7 @@ class ShapesTrain:
     def run(self) -> None:
         """Run the stages."""
         from kvlock.backbones.loading import resolve_device
-        from kvlock.bench.shapes_evaluation import draw_samples
-        from kvlock.bench.training_curve import plot_training
+        from kvlock.bench.training import draw_samples, plot_training
         from kvlock.shapes.training import train_world
 
         steps = dict(
@@ -91,7 +90,7 @@ class ShapesEvaluate:
 
     def run(self) -> None:
         """Measure and print."""
-        from kvlock.bench.shapes_evaluation import evaluate_world
+        from kvlock.bench.world import evaluate_world
 
         evaluate_world(
             Path(self.out),

@@ -1,7 +1,8 @@
-"""What could tell a hallucinated edit while it is made: the paper's variance and its rivals, per step and clip.
+"""What could show a hallucinated edit while it is made: the paper's variance and its rivals, per
+step and clip.
 
-All are means over the mask's latents (`foreground`), of predictions of the clean clip, [B]; None while there are too
-few predictions.
+All are means over the mask's latents (`foreground`), of predictions of the clean clip, [B]; None
+while there are too few predictions.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ LONGEST = max(WINDOWS)
 
 @dataclass(frozen=True)
 class History:
-    """The last predictions, oldest first: guided, of the conditional branch, of the source branch."""
+    """The last predictions, oldest first: guided, conditional branch, source branch."""
 
     guided: tuple[Tensor, ...] = ()
     conditional: tuple[Tensor, ...] = ()
@@ -35,27 +36,37 @@ class History:
 def signals(
     history: History, unconditional: Tensor, clean_source: Tensor, foreground: Tensor
 ) -> dict[str, Tensor | None]:
-    """Every signal after a step; `unconditional` is that branch's prediction, `clean_source` the known latents."""
+    """Every signal after a step; `unconditional` is that branch's prediction, `clean_source` the
+    known latents.
+    """
     everywhere = torch.ones_like(foreground)
     found: dict[str, Tensor | None] = {}
     for window in WINDOWS:
-        found[f"variance, window {window}"] = windowed_variance(history.guided[-window:], foreground)
+        found[f"variance, window {window}"] = windowed_variance(
+            history.guided[-window:], foreground
+        )
         found[f"variance of the conditional, window {window}"] = windowed_variance(
             history.conditional[-window:], foreground
         )
     local = found[f"variance, window {LONGEST}"]
     source = windowed_variance(history.source, foreground)
     found["variance, global"] = windowed_variance(history.guided, everywhere)
-    found["variance / energy"] = None if local is None else local / mean_square(history.guided[-1], foreground)
+    found["variance / energy"] = (
+        None if local is None else local / mean_square(history.guided[-1], foreground)
+    )
     found["variance / the source's"] = None if local is None or source is None else local / source
     found["relative step change"] = _step_change(history.guided, foreground)
     found["error of the source branch"] = mean_square(history.source[-1] - clean_source, foreground)
-    found["disagreement of the branches"] = mean_square(history.conditional[-1] - unconditional, foreground)
+    found["disagreement of the branches"] = mean_square(
+        history.conditional[-1] - unconditional, foreground
+    )
     return found
 
 
 def across_seeds(predictions: Tensor, foreground: Tensor) -> Tensor:
-    """Unbiased variance over variants [S, B, C, F, H, W] of the same edits, the mean inside the mask: [B]."""
+    """Unbiased variance over variants [S, B, C, F, H, W] of the same edits, the mean inside the
+    mask: [B].
+    """
     return mean_inside(predictions.float().var(dim=0, unbiased=True), foreground)
 
 
@@ -67,7 +78,9 @@ def mean_square(tensor: Tensor, foreground: Tensor) -> Tensor:
 def mean_inside(tensor: Tensor, foreground: Tensor) -> Tensor:
     """The mean inside the mask, per clip: [B, C, F, H, W], bool [B, F, H, W] -> [B]."""
     inside = foreground[:, None].to(tensor.dtype)
-    return (tensor * inside).sum(dim=(1, 2, 3, 4)) / (inside.sum(dim=(1, 2, 3, 4)) * tensor.shape[1])
+    return (tensor * inside).sum(dim=(1, 2, 3, 4)) / (
+        inside.sum(dim=(1, 2, 3, 4)) * tensor.shape[1]
+    )
 
 
 def _step_change(predictions: tuple[Tensor, ...], foreground: Tensor) -> Tensor | None:

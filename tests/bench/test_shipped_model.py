@@ -1,4 +1,6 @@
-"""The trained model that comes with kvlock: it loads as any Wan checkpoint and edits held-out scenes."""
+"""The trained model that comes with kvlock: it loads as any Wan checkpoint and edits held-out
+scenes.
+"""
 
 from dataclasses import replace
 from importlib.resources import files
@@ -10,7 +12,13 @@ from diffusers import WanPipeline, WanVACEPipeline
 
 from kvlock.backbones.known_models import SHAPES_FOLDER
 from kvlock.backbones.loading import load_backbone
-from kvlock.bench.shapes_evaluation import edit_scenes, score, summary, vae_round_trip, whole_psnr
+from kvlock.bench.world import (
+    edit_scenes,
+    score_scenes,
+    summary,
+    vae_round_trip,
+    whole_psnr,
+)
 from kvlock.editing import default_config
 
 WEIGHTS = files("kvlock") / SHAPES_FOLDER
@@ -21,7 +29,9 @@ def backbone():
     return load_backbone("shapes")
 
 
-@pytest.mark.parametrize("cls, name", [(WanPipeline, "shapes-t2v"), (WanVACEPipeline, "shapes-vace")])
+@pytest.mark.parametrize(
+    "cls, name", [(WanPipeline, "shapes-t2v"), (WanVACEPipeline, "shapes-vace")]
+)
 def test_stock_pipelines_load_the_folders_offline(cls, name):
     pipe = cls.from_pretrained(str(WEIGHTS / name), local_files_only=True)
     assert type(pipe.vae).__name__ == "AutoencoderKLWan"
@@ -49,12 +59,17 @@ def test_both_folders_stay_under_60_megabytes_of_safetensors():
 
 
 def _walk(folder):
-    return [f for f in folder.iterdir() if f.is_file()] + [g for d in folder.iterdir() if d.is_dir() for g in _walk(d)]
+    return [f for f in folder.iterdir() if f.is_file()] + [
+        g for d in folder.iterdir() if d.is_dir() for g in _walk(d)
+    ]
 
 
 def test_the_vae_keeps_30_decibels_on_held_out_scenes(backbone):
     seeds = range(100, 108)
-    assert np.mean([whole_psnr(seed, clip) for seed, clip in vae_round_trip(backbone, seeds).items()]) > 30
+    assert (
+        np.mean([whole_psnr(seed, clip) for seed, clip in vae_round_trip(backbone, seeds).items()])
+        > 30
+    )
 
 
 @pytest.mark.parametrize("method", ["plain", "kv-lock"])
@@ -62,6 +77,6 @@ def test_it_edits_held_out_scenes(backbone, method):
     """Loose bounds on ten scenes; docs/shapes.md has the measured numbers on sixty-four."""
     config = replace(default_config("shapes", method), num_inference_steps=12)
     edited = edit_scenes(backbone, range(200, 210), config)
-    found = summary([score(seed, clip) for seed, clip in edited.items()])
+    found = summary(score_scenes(edited))
     assert found["right colour %"] >= 70
     assert found["PSNR background, dB"] > 25

@@ -8,8 +8,15 @@ import torch
 
 import reference
 import tiny
-from kvlock.bench.detector_report import auc, auc_interval, rank_correlation, within_scenes
-from kvlock.bench.signals import LONGEST, WINDOWS, History, across_seeds, mean_square, signals
+from kvlock.bench.detector.signals import (
+    LONGEST,
+    WINDOWS,
+    History,
+    across_seeds,
+    mean_square,
+    signals,
+)
+from kvlock.bench.detector.statistics import auc, auc_interval, rank_correlation, within_scenes
 from kvlock.cli import main
 
 
@@ -19,7 +26,11 @@ def _randn(*shape, seed):
 
 def _inside(tensor, region):
     """Mean of squares over the region of one clip, element by element."""
-    values = [float(tensor[c, f, y, x]) ** 2 for c in range(len(tensor)) for f, y, x in region.nonzero().tolist()]
+    values = [
+        float(tensor[c, f, y, x]) ** 2
+        for c in range(len(tensor))
+        for f, y, x in region.nonzero().tolist()
+    ]
     return sum(values) / len(values)
 
 
@@ -27,24 +38,33 @@ def test_every_signal_against_slow_loops():
     region = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(9)) > 0.5
     history = History()
     for step in range(LONGEST + 2):
-        history = history.after(*(_randn(2, 3, 2, 4, 4, seed=100 * kind + step) for kind in range(3)))
+        history = history.after(
+            *(_randn(2, 3, 2, 4, 4, seed=100 * kind + step) for kind in range(3))
+        )
     assert len(history.guided) == len(history.source) == LONGEST
     unconditional, clean = _randn(2, 3, 2, 4, 4, seed=7), _randn(2, 3, 2, 4, 4, seed=8)
     found = signals(history, unconditional, clean, region)
     for clip, inside in enumerate(region):
         guided, conditional, source = (
-            [x[clip] for x in branch] for branch in (history.guided, history.conditional, history.source)
+            [x[clip] for x in branch]
+            for branch in (history.guided, history.conditional, history.source)
         )
         local = reference.variance(guided, inside)
-        expected = {f"variance, window {w}": reference.variance(guided[-w:], inside) for w in WINDOWS}
+        expected = {
+            f"variance, window {w}": reference.variance(guided[-w:], inside) for w in WINDOWS
+        }
         expected |= {
-            f"variance of the conditional, window {w}": reference.variance(conditional[-w:], inside) for w in WINDOWS
+            f"variance of the conditional, window {w}": reference.variance(conditional[-w:], inside)
+            for w in WINDOWS
         }
         expected |= {
             "variance, global": reference.variance(guided, torch.ones_like(inside)),
             "variance / energy": local / _inside(guided[-1], inside),
             "variance / the source's": local / reference.variance(source, inside),
-            "relative step change": (_inside(guided[-1] - guided[-2], inside) / _inside(guided[-1], inside)) ** 0.5,
+            "relative step change": (
+                _inside(guided[-1] - guided[-2], inside) / _inside(guided[-1], inside)
+            )
+            ** 0.5,
             "error of the source branch": _inside(source[-1] - clean[clip], inside),
             "disagreement of the branches": _inside(conditional[-1] - unconditional[clip], inside),
         }
@@ -106,14 +126,27 @@ def test_the_interval_holds_the_auc_and_is_wider_for_few_scenes():
 
 def test_rank_correlation():
     x = np.array([1.0, 2.0, 3.0, 10.0])
-    assert rank_correlation(x, x**3) == pytest.approx(1) and rank_correlation(x, -x) == pytest.approx(-1)
+    assert rank_correlation(x, x**3) == pytest.approx(1) and rank_correlation(
+        x, -x
+    ) == pytest.approx(-1)
     assert np.isnan(rank_correlation(x, np.ones(4)))
 
 
 def test_a_run_goes_on_where_it_was(tmp_path, capsys):
     tiny.vace_pipe().save_pretrained(tmp_path / "model")
     out = tmp_path / "out"
-    words = ["--model", str(tmp_path / "model"), "--num", "3", "--variants", "2", "--steps", "4", "--out", str(out)]
+    words = [
+        "--model",
+        str(tmp_path / "model"),
+        "--num",
+        "3",
+        "--variants",
+        "2",
+        "--steps",
+        "4",
+        "--out",
+        str(out),
+    ]
     assert main(["bench", "detector", *words]) == 0
     text = capsys.readouterr().out
     assert (

@@ -1,0 +1,168 @@
+"""The edits of the study: plain sampling of every scene in several variants, every signal taken
+after each step.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from kvlock.backbones.loading import load_backbone, weights_digest
+from kvlock.bench.configs import chosen_fields
+from kvlock.bench.detector.edits import FEEDBACK, TRACED
+from kvlock.bench.detector.report import write_report
+from kvlock.bench.detector.signals import History, across_seeds, signals
+from kvlock.core.clips import prepare_clips
+from kvlock.core.config import KVLockConfig
+from kvlock.core.edit import edit_clips
+from kvlock.core.protocols import Backbone
+from kvlock.core.types import EditRequest, EditResult, StepRecord, StepTensors
+from kvlock.editing import default_config
+from kvlock.media.files import write_json
+from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
+from kvlock.shapes.scene import random_edit
+from kvlock.shapes.scenes import SEED_STRIDE, scene_clips, scene_request
+from kvlock.versions import versions
+
+SCENES_TOGETHER = 2
+SAME = ("model", "weights", "variants", "configs")  # what one folder's batches have in common
+
+
+def run_detector(
+    out: Path,
+    model: str,
+    scenes: range,
+    variants: int,
+    overrides: dict[str, Any],
+    device: str = "auto",
+) -> str:
+    """Edit every scene in several variants by plain sampling, watch every signal, and say how well
+    it separates.
+
+    `overrides` are fields of every config, plain sampling's and the watched schedules'.
+
+    Batches that are there are kept, so that a stopped run goes on. Returns the table; writes it
+    beside the plots, `detector.csv` and `detector.json`. Raises ValueError for fewer than two
+    variants or no scenes.
+    """
+    if variants < 2 or overrides.get("num_inference_steps", 2) < 2 or not len(scenes):
+        raise ValueError("expected 1 scene or more, 2 variants or more, and 2 steps or more")
+    configs: dict[str, Any] = {
+        m: default_config(model, m, **overrides) for m in ("plain", *FEEDBACK)
+    }
+    backbone = load_backbone(model, device)
+    record = {
+        "model": model,
+        "weights": weights_digest(model),
+        "variants": variants,
+        "configs": {m: chosen_fields(c) for m, c in configs.items()},
+    }
+    _same_run(out, record | {"versions": versions(), "device": str(backbone.device)})
+    groups = [scenes[i : i + SCENES_TOGETHER] for i in range(0, len(scenes), SCENES_TOGETHER)]
+    edits = []
+    for group in track(groups, "detector", console=Console(stderr=True)):
+        path = out / "batches" / f"{group.start:06d}-{group.stop:06d}.json"
+        if not path.exists():
+            write_json(path, _watch(backbone, group, variants, configs))
+        edits += json.loads(path.read_text())
+    return write_report(out, edits, configs["kv-lock"])
+
+
+def _watch(
+    backbone: Backbone, scenes: range, variants: int, configs: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """All variants of a few scenes in one batch: what each edit became, and its signals after each
+    step.
+    """
+    pairs = [(scene, variant) for variant in range(variants) for scene in scenes]
+    requests = [
+        scene_request(scene, noise=scene + SEED_STRIDE * variant) for scene, variant in pairs
+    ]
+    watcher = _Watcher(backbone, requests, variants, configs["plain"])
+    results = edit_clips(backbone, requests, configs["plain"], observe=watcher)
+    firsts = requests[: len(scenes)]
+    feedback = {m: edit_clips(backbone, firsts, configs[m]) for m in FEEDBACK}
+    edits = []
+    for i, ((scene, variant), result) in enumerate(zip(pairs, results)):
+        edit = {"scene": scene, "variant": variant} | _outcome(scene, requests[i], result)
+        edit["signals"] = {name: [s[i] for s in values] for name, values in watcher.seen.items()}
+        if variant == 0:
+            edit["traces"] = {m: _trace(feedback[m][i].trace) for m in FEEDBACK}
+        edits.append(edit)
+    return edits
+
+
+def _outcome(scene: int, request: EditRequest, result: EditResult) -> dict[str, Any]:
+    """What an edit became; `error` is its mean squared error inside the mask, in squared grey
+    levels.
+    """
+    found, wanted = nearest_mode(result.video, scene), wanted_mode(random_edit(scene))
+    difference = result.video.double() - scene_clips(scene)["truth"].double()
+    return {
+        "wrong": found.mode != wanted,
+        "mode_distance": found.distance,
+        "error": float((difference[request.mask] ** 2).mean()),
+        "leaves_object": wanted != NOTHING,
+    }
+
+
+class _Watcher:
+    """Every signal after each step of one batch; runs the source branch beside the edit."""
+
+    def __init__(
+        self, backbone: Backbone, requests: list[EditRequest], variants: int, config: KVLockConfig
+    ):
+        self.seen: dict[str, list[list[float | None]]] = {}
+        self._backbone, self._variants = backbone, variants
+        self._clips = prepare_clips(backbone, requests)
+        self._prompt = backbone.encode_prompt([r.source_prompt for r in requests])
+        self._sampler = backbone.sampler(config.num_inference_steps, multistep=True)
+        self._history = History()
+
+    def __call__(self, view: StepTensors) -> None:
+        clips = self._clips
+        source = self._source_prediction(view.step)
+        self._history = self._history.after(view.denoised, view.branches[0], source)
+        found = signals(self._history, view.branches[-1], clips.source, clips.foreground)
+        found["variance across seeds"] = self._across_seeds(view.denoised)
+        for name, values in found.items():
+            if values is None:
+                numbers: list[float | None] = [None] * len(clips.source)
+            else:
+                numbers = values.tolist()
+            self.seen.setdefault(name, []).append(numbers)
+
+    def _source_prediction(self, step: int) -> torch.Tensor:
+        """The clean clip as the source branch predicts it, [B, C, F, H, W]."""
+        clips, sampler = self._clips, self._sampler
+        noised = sampler.add_noise(clips.source, clips.noise, step)
+        times = sampler.timestep(step).to(noised.device).expand(len(noised))
+        velocity = self._backbone.predict(noised, times, self._prompt, clips.condition)
+        return sampler.denoised(noised, velocity, step)
+
+    def _across_seeds(self, denoised: torch.Tensor) -> torch.Tensor:
+        """The variance over a scene's variants, the same for each of them: [B]."""
+        by_variant, foreground = (
+            x.unflatten(0, (self._variants, -1)) for x in (denoised, self._clips.foreground)
+        )
+        return across_seeds(by_variant, foreground[0]).repeat(self._variants)
+
+
+def _trace(trace: tuple[StepRecord, ...]) -> dict[str, list[float | None]]:
+    return {name: [getattr(record, name) for record in trace] for name in TRACED}
+
+
+def _same_run(out: Path, record: dict[str, Any]) -> None:
+    """Refuse to mix runs of different settings in one folder."""
+    (out / "batches").mkdir(parents=True, exist_ok=True)
+    path = out / "run.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = [k for k in SAME if json.dumps(before[k]) != json.dumps(record[k])]
+        if changed:
+            expected = "give another folder"
+            raise ValueError(f"--out {out} holds a run with other {', '.join(changed)}; {expected}")
+    write_json(path, record)
