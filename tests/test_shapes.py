@@ -5,8 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from diffusers import WanVACEPipeline
 from PIL import Image
 
 from kvlock.bench.modes import NOTHING, nearest_mode, wanted_mode
@@ -27,8 +25,6 @@ from kvlock.shapes.scene import (
     replace_shape,
     reshape,
 )
-from kvlock.shapes.train_transformer import mask_channels, training_mask
-from kvlock.shapes.train_vae import TRAINING_SEEDS
 
 SIZE = (9, 96, 96)
 
@@ -134,22 +130,6 @@ def test_dominant_colour_of_rendered_shapes():
     scenes = [dataclasses.replace(s, shapes=s.shapes[:1]) for s in map(random_scene, range(40))]
     right = [dominant_colour(render_scene(s, 3, 96, 96)) == s.shapes[0].colour for s in scenes]
     assert np.mean(right) > 0.95
-
-
-def test_mask_channels_are_those_of_the_vace_pipeline():
-    mask = torch.from_numpy(render_mask(random_edit(2), *SIZE))
-    pipe = WanVACEPipeline.__new__(WanVACEPipeline)
-    object.__setattr__(pipe, "transformer", checkpoint.build_transformer())
-    object.__setattr__(pipe, "vae_scale_factor_spatial", 8)
-    object.__setattr__(pipe, "vae_scale_factor_temporal", 4)
-    expected = pipe.prepare_masks(mask.float()[None, None], [[]])[0]
-    assert torch.equal(mask_channels(mask).float(), expected)
-
-
-def test_training_masks_hold_the_edits_mask():
-    for seed in range(TRAINING_SEEDS, TRAINING_SEEDS + 12):
-        edit = random_edit(seed)
-        assert not (render_mask(edit, *SIZE) & ~training_mask(edit, seed)).any()
 
 
 def test_render_writes_clips_sheet_and_json(tmp_path):
