@@ -9,22 +9,22 @@ from rich.console import Console
 from rich.progress import track
 
 from kvlock.backbones.calibration import calibration_path, write_calibration
-from kvlock.backbones.loading import load_backbone, weights_digest
-from kvlock.bench.configs import own_fields
+from kvlock.backbones.checkpoints import weights_digest
+from kvlock.backbones.loading import load_backbone
 from kvlock.bench.jobs import batches_of
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject
 from kvlock.bench.suite import Suite
-from kvlock.core.calibrated import path_variance
 from kvlock.core.config import KVLockConfig
 from kvlock.core.types import EditResult, StepRecord
-from kvlock.editing import default_config
-from kvlock.methods.table import CALIBRATED
+from kvlock.editing.clips import default_config
+from kvlock.methods.calibrated import path_variance
+from kvlock.methods.catalogue import CALIBRATED, own_options
 from kvlock.shapes.answers import is_right
 from kvlock.versions import versions
 
 FEWEST = 5
 WATCHED = (
-    "signal",
+    "prediction",
     "window",
 )  # the calibrated methods' own fields that say which variance is meant
 Trace = tuple[StepRecord, ...]
@@ -41,7 +41,7 @@ def calibrate(
     scenes those with the wanted mode, of other clips all. Returns where it was stored, and of how
     many edits. Raises ValueError for fewer than 5 of them, or fewer steps than give a variance.
     """
-    watched = {name: own_fields(CALIBRATED[0])[name] for name in WATCHED}
+    watched = {name: own_options(CALIBRATED[0])[name] for name in WATCHED}
     settings = watched | {"num_inference_steps": steps, "background_anchor": "auto"}
     config = default_config(model, "plain", **settings)
     assert isinstance(config, KVLockConfig)
@@ -58,7 +58,7 @@ def calibrate(
         "suite": suite.name,
         "clips": len(traces),
         "num_inference_steps": steps,
-        "guidance_scale": config.guidance_scale,
+        "guidance_scale": config.guidance.guidance_scale,
         "usual": _usual(traces, config.window_steps),
         "versions": versions(),
     }
@@ -76,7 +76,7 @@ def _traces(model: str, suite: Suite, config: KVLockConfig, device: str, dtype: 
     backbone, traces = load_backbone(model, device, dtype), []
     for batch in track(batches_of(suite.items), "calibrate", console=Console(stderr=True)):
         subjects = [load_subject(suite, item, 0) for item in batch]
-        results = edit_subjects(backbone, model, config, subjects)
+        results = edit_subjects(backbone, config, subjects)
         traces += [r.trace for s, r in zip(subjects, results) if _is_good(s, r)]
     return traces
 

@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype, weights_digest
+from kvlock.backbones.checkpoints import weights_digest
+from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
 from kvlock.bench.jobs import Job, plan_jobs
 from kvlock.bench.results import record_suite, result_record
 from kvlock.bench.scores import score, with_composite
@@ -26,8 +27,7 @@ from kvlock.bench.subjects import Subject, edit_subjects, load_subject, round_tr
 from kvlock.bench.suite import Suite
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditResult
-from kvlock.media.interim import write_video
-from kvlock.methods.table import COMPOSITE, check_model
+from kvlock.media.video import write_video
 from kvlock.work.folder import JobFolder
 
 
@@ -57,7 +57,7 @@ def run_suite(
         for batch in batches:
             with folder.claimed([job.id for job in batch]) as mine:
                 if mine:
-                    backbone = backbone or _load(model, methods, device, dtype)
+                    backbone = backbone or load_backbone(model, device, dtype)
                     try:
                         _run(folder, backbone, batch, suite)
                     except (ValueError, ArithmeticError, OSError) as error:
@@ -75,13 +75,6 @@ def _done(folder: JobFolder, jobs: list[Job]) -> int:
     return sum(folder.is_done(job.id) for job in jobs)
 
 
-def _load(model: str, methods: tuple[str, ...], device: str, dtype: str) -> Backbone:
-    backbone = load_backbone(model, device, dtype)
-    for method in methods:
-        check_model(method.removesuffix(COMPOSITE), not backbone.needs_anchor)
-    return backbone
-
-
 def _run(folder: JobFolder, backbone: Backbone, batch: list[Job], suite: Suite) -> None:
     """Edit the whole batch and write those of its results that are not there."""
     items = {item.id: item for item in suite.items}
@@ -96,8 +89,8 @@ def _run(folder: JobFolder, backbone: Backbone, batch: list[Job], suite: Suite) 
 
 def _edited(backbone: Backbone, job: Job, subjects: list[Subject]) -> list[EditResult]:
     if job.config:
-        return edit_subjects(backbone, job.model, job.config, subjects)
-    return [EditResult(round_trip(backbone, job.model, s), ()) for s in subjects]
+        return edit_subjects(backbone, job.config, subjects)
+    return [EditResult(round_trip(backbone, s), ()) for s in subjects]
 
 
 def _write(

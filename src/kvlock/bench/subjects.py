@@ -2,20 +2,21 @@
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kvlock.backbones.known_models import known_model
 from kvlock.bench.scores import Reference
 from kvlock.bench.suite import Item, Suite
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, EditResult
-from kvlock.editing import edit, edit_clips, fit_of
-from kvlock.media.fit import Fit
-from kvlock.media.interim import fit_video, read_mask, read_video, unfit_video
-from kvlock.media.video import Clip
-from kvlock.methods.table import MethodConfig
+from kvlock.editing.clips import clip_size, edit, fit_of
+from kvlock.media.fit import Fit, fit_video, unfit_video
+from kvlock.media.mask_files import read_mask
+from kvlock.media.video import Clip, read_video
+from kvlock.methods.edit import edit_clips
+from kvlock.methods.options import MethodConfig
 from kvlock.shapes.scenes import SEED_STRIDE, scene_clips, scene_request, scene_timing
 
 MOST_FRAMES = 1024
@@ -69,24 +70,24 @@ def _from_files(suite: Suite, item: Item, seed: int) -> Subject:
 
 
 def edit_subjects(
-    backbone: Backbone, model: str, config: MethodConfig, subjects: list[Subject]
+    backbone: Backbone, config: MethodConfig, subjects: list[Subject]
 ) -> list[EditResult]:
     """Edit a batch of the built-in world's scenes together, or clips from files one by one."""
     if subjects[0].item.scene is not None:
         return edit_clips(backbone, [s.request for s in subjects], config)
-    return [edit(backbone, s.request, config, _fit(backbone, model, s)) for s in subjects]
+    return [edit(backbone, s.request, config, _fit(backbone, s)) for s in subjects]
 
 
 @torch.no_grad()
-def round_trip(backbone: Backbone, model: str, subject: Subject) -> Tensor:
+def round_trip(backbone: Backbone, subject: Subject) -> Tensor:
     """The truth, or without one the source, through the VAE and back: uint8 [F, H, W, 3]."""
-    known, fit = subject.known, _fit(backbone, model, subject)
+    known, fit = subject.known, _fit(backbone, subject)
     clip = known.source if known.truth is None else known.truth
     coded = backbone.decode_video(backbone.encode_video(fit_video(clip, fit)[None]))[0]
     return unfit_video(coded, fit)
 
 
-def _fit(backbone: Backbone, model: str, subject: Subject) -> Fit:
-    known = known_model(model)
-    size, most = (known.size, known.max_frames) if known else (None, MOST_FRAMES)
-    return fit_of(backbone, subject.request, size, most)
+def _fit(backbone: Any, subject: Subject) -> Fit:
+    family = backbone.spec
+    size = clip_size(subject.request.video)
+    return fit_of(backbone, size, family.size, family.max_frames or MOST_FRAMES)
