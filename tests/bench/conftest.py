@@ -2,7 +2,7 @@
 
 import pytest
 
-import tiny
+from support import tiny
 from kvlock.cli import main
 
 

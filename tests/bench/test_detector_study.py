@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import reference
-import tiny
+from support import tiny
 from kvlock.bench.detector.signals import (
     LONGEST,
     WINDOWS,

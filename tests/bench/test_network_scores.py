@@ -5,7 +5,7 @@ the real classes.
 import pytest
 from safetensors.torch import save_file
 
-import tiny
+from support import tiny
 from kvlock.bench.rows import read_rows
 from kvlock.cli import main
 from kvlock.methods.table import COMPOSITE

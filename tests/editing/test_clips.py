@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import kvlock
-import tiny
+from support import tiny
 from kvlock.backbones.wan_vace import WanVACEBackbone
 from kvlock.editing import background_report, fit_of
 

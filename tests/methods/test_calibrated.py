@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import reference
-import tiny
+from support import tiny
 from kvlock.backbones.calibration import calibration_path, read_usual
 from kvlock.cli import main
 from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from kvlock.cli.edit import method_options, seed_range
+from kvlock.cli.groups import group
 
 MethodOptions = method_options([])
 
