@@ -1,13 +1,18 @@
 .PHONY: demo test clean
 
-.venv/ready: pyproject.toml constraints.txt
-	python3 -m venv .venv && .venv/bin/pip install -q -e '.[all]' -c constraints.txt && touch .venv/ready
+PIP = .venv/bin/pip install -q -c constraints.txt
 
-demo: .venv/ready
+.venv/tool: pyproject.toml constraints.txt
+	python3 -m venv .venv && $(PIP) -e . && touch .venv/tool
+
+.venv/dev: .venv/tool
+	$(PIP) -e '.[dev]' && touch .venv/dev
+
+demo: .venv/tool
 	.venv/bin/kvlock demo
 
-test: .venv/ready
-	.venv/bin/ruff check src tests && .venv/bin/ruff format --check src tests && .venv/bin/pyright && .venv/bin/lint-imports && .venv/bin/pytest
+test: .venv/dev
+	.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/pyright && .venv/bin/lint-imports && .venv/bin/pytest
 
 clean:
 	rm -rf .venv kvlock-demo

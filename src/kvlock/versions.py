@@ -5,9 +5,21 @@ from importlib.metadata import version
 
 from kvlock import __version__
 
-LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "av",
+    "numpy",
+    "opencv-python-headless",
+    "scikit-image",
+    "scipy",
+    "pillow",
+)
 
 
 def versions() -> dict[str, str]:
     """The versions of kvlock, python and the libraries that touch pixels."""
-    return {"kvlock": __version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    return {"kvlock": __version__, "python": platform.python_version()} | {
+        name: version(name) for name in LIBRARIES
+    }

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import reference
-import tiny
 from kvlock.bench.detector.signals import (
     LONGEST,
     WINDOWS,
@@ -18,6 +17,7 @@ from kvlock.bench.detector.signals import (
 )
 from kvlock.bench.detector.statistics import auc, auc_interval, rank_correlation, within_scenes
 from kvlock.cli import main
+from support import tiny
 
 
 def _randn(*shape, seed):

@@ -1,4 +1,4 @@
-"""What a model's variance usually is at each noise level: measured once by `kvlock calibrate`, kept beside it."""
+"""What a model's variance usually is at each noise level: measured once, kept beside the model."""
 
 import json
 import os
@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from kvlock.backbones.checkpoints import cache_folder, family_of
 from kvlock.backbones.known_models import SHAPES_FOLDER, known_model
 
 FILE = "kvlock-calibration.json"
@@ -13,31 +14,35 @@ Usual = tuple[tuple[float, float], ...]
 
 
 def calibration_path(model: str) -> Path:
-    """In the model's own folder, or for a hub id in the user's cache (`XDG_CACHE_HOME`, or `~/.cache`)."""
+    """In the model's own folder, or for a hub id in the user's cache."""
     known = known_model(model)
     if known and known.packaged:
         return Path(str(files("kvlock"))) / SHAPES_FOLDER / known.source / FILE
     if Path(model).is_dir():
         return Path(model) / FILE
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvlock"
-    return cache / (known.source if known else model).replace("/", "--") / FILE
+    return cache_folder() / (known.source if known else model).replace("/", "--") / FILE
 
 
 def read_usual(model: str) -> Usual:
-    """(noise level, variance) pairs; empty where there is no calibration. Raises ValueError for a broken one."""
+    """(noise level, variance) pairs; empty where there is no calibration.
+
+    Raises ValueError for a broken one.
+    """
     path = calibration_path(model)
     if not path.exists():
         return ()
     try:
-        return tuple((float(sigma), float(variance)) for sigma, variance in json.loads(path.read_text())["usual"])
+        pairs = json.loads(path.read_text())["usual"]
+        return tuple((float(sigma), float(variance)) for sigma, variance in pairs)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no calibration; make it again with kvlock calibrate {model}") from error
+        raise ValueError(
+            f"{path} is no calibration; make it again with kvlock calibrate {model}"
+        ) from error
 
 
 def model_defaults(model: str, calibrated: bool) -> dict[str, Any]:
-    """The fields of KVLockConfig that are the model's own; `usual` for methods that are calibrated."""
-    known = known_model(model)
-    return (known.defaults if known else {}) | ({"usual": read_usual(model)} if calibrated else {})
+    """The options that are the model's own; `usual` for methods that are calibrated."""
+    return family_of(model).options | ({"usual": read_usual(model)} if calibrated else {})
 
 
 def write_calibration(model: str, record: dict[str, Any]) -> Path:

@@ -1,68 +1,131 @@
 """From a name, a hub id or a folder to a Backbone; weights are safetensors, the VAE float32."""
 
-import hashlib
-import json
-from importlib.resources import files
+import os
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline, WanVACEPipeline
+import transformers
 
-from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
+from kvlock.backbones.checkpoints import checkpoint_folder, family_of
+from kvlock.backbones.families import Family, Size, recognised_pipe
+from kvlock.backbones.integrity import check_finite, check_keys, check_tied
+from kvlock.backbones.placement import OFFLOADS, Offload, Placement
+from kvlock.backbones.quiet import quiet
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
-from kvlock.backbones.wan import WanBackbone
-from kvlock.backbones.wan_vace import WanVACEBackbone
-from kvlock.core.protocols import Backbone
 
-FAMILIES = {"WanPipeline": (WanPipeline, WanBackbone), "WanVACEPipeline": (WanVACEPipeline, WanVACEBackbone)}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SMALL = 100_000_000  # bytes of a file that are read to tell it from another
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def load_backbone(
     model: str,
     device: str = "auto",
     dtype: str = "auto",
-    offload: bool = False,
+    offload: Offload = "none",
     flow_shift: float | None = None,
     max_sequence_length: int | None = None,
     tile_vae: bool = False,
     compile_blocks: bool = False,
-) -> Backbone:
+    size: Size | None = None,
+) -> Any:
     """Load a known model, a hub id, or a local folder in the standard diffusers layout.
 
-    device: "auto", "cpu", "cuda", "cuda:1", ... dtype: "auto" (bfloat16 on a GPU, float32 on the CPU) or a name in
-    DTYPES; the VAE is float32 always, since a bfloat16 encode drifts in colour. `offload` keeps each component on the
-    CPU until it runs (diffusers' model CPU offload). `flow_shift` overrides the checkpoint's timestep shift,
-    `max_sequence_length` (text tokens) the known model's, or the pipelines' 512. `tile_vae` encodes and decodes tile
-    by tile, in less memory. `compile_blocks` compiles the transformer's blocks (torch.compile) when they first run.
-    Raises ValueError for an unknown model, device or dtype, a folder that lacks a component or holds pickled weights,
-    or a scheduler that is not flow matching.
+    device: "auto", "cpu", "cuda", "cuda:1", ... dtype: "auto" (bfloat16 on a GPU, float32 on the
+    CPU) or a name in DTYPES; the VAE is float32 always, since a bfloat16 encode drifts in colour.
+    `offload` says which parts of the model are on the GPU together (`Placement`). `flow_shift` and
+    `max_sequence_length` (text tokens) override the family's; the shift is that of clips of `size`
+    (height, width), of the family's own size without it. `tile_vae` encodes and decodes tile by
+    tile, in less memory. `compile_blocks` compiles the transformer's blocks (torch.compile) when
+    they first run. Raises ValueError for an unknown model, device, dtype or offload, a folder that
+    lacks a file or holds pickled weights, weights that are not the model's own and finite, or a
+    scheduler that is not flow matching.
     """
+    _check_name(model)
+    model = str(model)
     place, precision = resolve_device(device), resolve_dtype(dtype, device)
     if flow_shift is not None and not flow_shift > 0:
         raise ValueError(f"flow_shift is {flow_shift}; expected above 0")
-    if offload and place.type == "cpu":
-        raise ValueError("offload moves components between CPU and GPU; with --device cpu leave it off")
-    known = known_model(model)
-    source = model_source(model)
-    pipeline_class, backbone_class = FAMILIES[pipeline_name(model, source)]
-    vae = _from_pretrained(AutoencoderKLWan, source, subfolder="vae", dtype=torch.float32)
-    pipe = _from_pretrained(pipeline_class, source, vae=vae, dtype=precision)
-    check_flow_matching(pipe.scheduler)
-    own_shift = known.flow_shift if known else None
-    pipe.scheduler = with_flow_shift(pipe.scheduler, own_shift if flow_shift is None else flow_shift)
+    if offload not in OFFLOADS:
+        raise ValueError(f"offload is {offload!r}; expected one of {', '.join(OFFLOADS)}")
+    if offload != "none" and place.type == "cpu":
+        raise ValueError(
+            f"offload {offload!r} moves parts of the model between CPU and GPU; with device cpu "
+            "leave it off"
+        )
+    family = family_of(model)
+    pipe = _load_pipe(family, model, precision)
+    shift = family.flow_shift(size) if flow_shift is None else flow_shift
+    pipe.scheduler = with_flow_shift(pipe.scheduler, shift)
     pipe.set_progress_bar_config(disable=True)
     if tile_vae:
-        vae.enable_tiling()
+        pipe.vae.enable_tiling()
     if compile_blocks:
         pipe.transformer.compile_repeated_blocks(dynamic=True)
-    if offload:
-        pipe.enable_model_cpu_offload(device=place)
-    else:
-        pipe.to(place)
-    return backbone_class(pipe, max_sequence_length or (known.max_sequence_length if known else 512))
+    placement = Placement(pipe, place, offload)
+    return family.adapter_class()(pipe, max_sequence_length, placement)
+
+
+def backbone_of(pipe: Any) -> Any:
+    """A Backbone on a pipeline that is loaded already, whose parts stay where they are.
+
+    Raises ValueError for a pipeline of no known family, or a scheduler that is not flow matching.
+    """
+    family = recognised_pipe(pipe)
+    check_flow_matching(pipe.scheduler)
+    return family.adapter_class()(pipe)
+
+
+def _check_name(model: object) -> None:
+    if isinstance(model, (str, os.PathLike)):
+        return
+    raise ValueError(
+        f"model is a {type(model).__name__}; expected a name from kvlock models, a hub id or a "
+        "folder (for a pipeline that is loaded: kvlock.backbones.loading.backbone_of)"
+    )
+
+
+def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
+    """The pipeline on the CPU, its weights checked."""
+    folder = checkpoint_folder(model)
+    pipeline = getattr(diffusers, family.pipeline)
+    with quiet():
+        loaded = {
+            "transformer": _load_part(diffusers, family.transformer, folder, "transformer", dtype),
+            "vae": _load_part(diffusers, family.vae, folder, "vae", torch.float32),
+            "text_encoder": _load_part(
+                transformers, family.text_encoder, folder, "text_encoder", dtype
+            ),
+        }
+        check_tied(folder / "text_encoder", loaded["text_encoder"])
+        pipe = _from_pretrained(pipeline, folder, **loaded)
+    check_flow_matching(pipe.scheduler)
+    return pipe
+
+
+def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    module, info = _from_pretrained(
+        getattr(library, name),
+        folder,
+        subfolder=part,
+        dtype=dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    check_keys(folder / part, info)
+    check_finite(folder / part, module)
+    return module
+
+
+def _from_pretrained(cls: Any, folder: Path, **settings: Any) -> Any:
+    try:
+        return cls.from_pretrained(str(folder), local_files_only=True, **settings)
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        where = folder / settings.get("subfolder", "")
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"model {str(where)!r} could not be loaded: {said}") from error
 
 
 def resolve_device(device: str) -> torch.device:
@@ -72,11 +135,17 @@ def resolve_device(device: str) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device {device!r} is unknown; expected auto, cpu, cuda or cuda:N") from None
+        raise ValueError(
+            f"device {device!r} is unknown; expected auto, cpu, cuda or cuda:N"
+        ) from None
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(
+            f"device {device!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices"
+        )
     if place.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N")
+        raise ValueError(
+            f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N"
+        )
     return place
 
 
@@ -87,93 +156,3 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown; expected auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
-
-
-def weights_digest(model: str) -> str:
-    """What tells a model's weights from those that stood under the same name before; empty for a hub id.
-
-    Of the bytes where they are few (the built-in models), of names and sizes where they are many.
-    """
-    folder = Path(model_source(model))
-    if not folder.is_dir():
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)} {size}".encode())
-        if size < SMALL:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def model_source(model: str) -> str:
-    """A folder or hub id that diffusers can load."""
-    known = known_model(model)
-    if known and known.packaged:
-        folder = files("kvlock") / SHAPES_FOLDER / known.source
-        if not folder.is_dir():
-            raise ValueError(f"model {model!r} comes with kvlock, but {folder} is not there; install kvlock again")
-        return str(folder)
-    if known:
-        return known.source
-    if Path(model).is_dir() or ("/" in model and not model.startswith((".", "/", "~"))):
-        return model
-    names = ", ".join(m.name for m in KNOWN_MODELS)
-    raise ValueError(f"model {model!r} is neither a known name ({names}), nor a folder, nor a hub id (owner/name)")
-
-
-def pipeline_name(model: str, source: str) -> str:
-    """The pipeline class of a model that can be edited with, and is whole and safe where it is a folder."""
-    folder = Path(source) if Path(source).is_dir() else None
-    index = _folder_index(model, folder) if folder else _hub_index(model, source)
-    name = index.get("_class_name")
-    if name not in FAMILIES:
-        raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {', '.join(FAMILIES)}")
-    two_experts = (index.get("transformer_2") or [None])[0] or index.get("boundary_ratio")
-    if two_experts or index.get("expand_timesteps"):
-        raise ValueError(f"model {model!r} is a Wan 2.2 checkpoint; kvlock can edit with Wan 2.1 only so far")
-    if folder:
-        _check_components(model, folder, index)
-    return name
-
-
-def _hub_index(model: str, source: str) -> dict:
-    try:
-        return dict(DiffusionPipeline.load_config(source))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model {model!r} could not be fetched from the hub: {_first_line(error)}") from error
-
-
-def _folder_index(model: str, folder: Path) -> dict:
-    try:
-        return json.loads((folder / "model_index.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model folder {model!r} has no readable model_index.json; expected a diffusers folder"
-        ) from error
-
-
-def _check_components(model: str, folder: Path, index: dict) -> None:
-    needed = [n for n, value in index.items() if isinstance(value, list) and value[0]]
-    for component in needed:
-        if not (folder / component).is_dir():
-            raise ValueError(f"model folder {model!r} lacks its component {component!r}; download the whole folder")
-    for component in ("transformer", "vae", "text_encoder"):
-        names = [f.name for f in (folder / component).glob("*")]
-        if not any(n.endswith(".safetensors") for n in names):
-            pickle = next((n for n in names if n.endswith(PICKLES)), None)
-            found = f"pickled weights ({pickle}), which can run code" if pickle else "no weights"
-            raise ValueError(f"model folder {model!r} has {found} in {component}/; expected .safetensors")
-
-
-def _from_pretrained(cls: type, source: str, **kwargs):
-    try:
-        return cls.from_pretrained(source, use_safetensors=True, local_files_only=Path(source).is_dir(), **kwargs)
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise ValueError(f"model {source!r} could not be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

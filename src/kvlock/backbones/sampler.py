@@ -36,6 +36,8 @@ class FlowSampler:
     """
 
     def __init__(self, scheduler: SchedulerMixin, num_inference_steps: int, multistep: bool):
+        """Raises ValueError for a scheduler that is not flow matching."""
+        check_flow_matching(scheduler)
         self._scheduler = type(scheduler).from_config(scheduler.config)
         self._scheduler.set_timesteps(num_inference_steps)
         self._multistep = multistep
@@ -50,15 +52,21 @@ class FlowSampler:
         """z - sigma v."""
         return latents - self.sigmas[step] * prediction
 
+    def prediction_for(self, latents: Tensor, denoised: Tensor, step: int) -> Tensor:
+        """(z - x0) / sigma."""
+        return (latents - denoised) / self.sigmas[step]
+
     def step(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
         """z moved to the next level."""
         if not self._multistep:
             return latents + (self.sigmas[step + 1] - self.sigmas[step]) * prediction
         if self._scheduler.step_index is None:
             self._scheduler.set_begin_index(step)
-        return self._scheduler.step(prediction, self._scheduler.timesteps[step], latents, return_dict=False)[0]
+        return self._scheduler.step(
+            prediction, self._scheduler.timesteps[step], latents, return_dict=False
+        )[0]
 
     def timestep(self, step: int) -> torch.Tensor:
-        """What the model is told of the step, 0-dim; after the last step 0, clean."""
+        """The model's timestep, 0-dim; after the last step 0, clean."""
         timesteps = self._scheduler.timesteps
         return timesteps[step] if step < len(timesteps) else torch.zeros_like(timesteps[0])

@@ -8,9 +8,14 @@ from typing import Annotated
 import tyro
 
 from kvlock.backbones.calibration import read_usual
+from kvlock.backbones.checkpoints import family_of
 from kvlock.backbones.known_models import known_model
-from kvlock.cli.edit import ConfigOverrides, seed_range
-from kvlock.methods.table import CALIBRATED, METHODS
+from kvlock.cli.edit import method_options, seed_range
+from kvlock.cli.groups import group
+from kvlock.methods.catalogue import CALIBRATED, METHODS
+
+# pyright: reportInvalidTypeForm=false
+OptionsOfAll = method_options()
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class BenchRun:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
-    config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(default_factory=ConfigOverrides)  # type: ignore
+    options: group(OptionsOfAll) = field(default_factory=OptionsOfAll)
 
     def run(self) -> None:
         """Run what is not there yet."""
@@ -46,15 +51,17 @@ class BenchRun:
             raise ValueError(f"--limit is {self.limit}; expected 0 (all) or more")
         if self.limit:
             suite = dataclasses.replace(suite, items=suite.items[: self.limit])
-        known = known_model(self.model)
         if self.methods == "all":
-            chosen = [m for m in METHODS if m != "vace" or (known and known.family == "wan-vace")]
+            control = family_of(self.model).takes_control
+            chosen = [m for m in METHODS if m != "vace" or control]
             if not read_usual(self.model):
                 chosen = [m for m in chosen if m not in CALIBRATED]
-                print(f"without {', '.join(CALIBRATED)}: {self.model} has no calibration, see kvlock calibrate --help")
+                print(
+                    f"without {', '.join(CALIBRATED)}: {self.model} has no calibration, see kvlock calibrate --help"
+                )
         else:
             chosen = [m.strip() for m in self.methods.split(",") if m.strip()]
-        overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
+        overrides = {k: v for k, v in asdict(self.options).items() if v is not None}  # type: ignore[call-overload]
         run_suite(
             suite,
             self.model,
@@ -176,7 +183,9 @@ class BenchConvert:
         out = Path(self.out)
         if out.suffix != ".jsonl" or not out.absolute().parent.is_dir():
             raise ValueError(f"--out is {self.out}; expected a .jsonl file in a folder that exists")
-        items = convert(self.kind, Path(self.root), out, Path(self.prompts) if self.prompts else None)
+        items = convert(
+            self.kind, Path(self.root), out, Path(self.prompts) if self.prompts else None
+        )
         write_suite(items, out)
         print(f"{len(items)} clips in {out}")
 
@@ -208,10 +217,16 @@ class BenchDetector:
         """Run what is not there yet, and print the table."""
         from kvlock.bench.detector.study import run_detector
 
-        given = dict(num_inference_steps=self.steps, guidance_scale=self.guidance_scale, threshold=self.threshold)
+        given = dict(
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            threshold=self.threshold,
+        )
         overrides = {name: value for name, value in given.items() if value is not None}
         scenes = range(self.seed, self.seed + self.num)
-        print(run_detector(Path(self.out), self.model, scenes, self.variants, overrides, self.device))
+        print(
+            run_detector(Path(self.out), self.model, scenes, self.variants, overrides, self.device)
+        )
         print(f"written: {self.out}/detector.md, detector.csv, signals.png, roc.png, feedback.png")
 
 
@@ -241,7 +256,11 @@ class Calibrate:
                 "--suite is missing; expected a .jsonl manifest of a few ordinary edits (docs/benchmarks.md)"
             )
         path, clips = calibrate(
-            self.model, read_suite(self.suite or "shapes-calibration"), self.steps, self.device, self.dtype
+            self.model,
+            read_suite(self.suite or "shapes-calibration"),
+            self.steps,
+            self.device,
+            self.dtype,
         )
         print(f"{clips} edits; written: {path}")
 

@@ -74,10 +74,17 @@ class Estimate:
             plain = plain or seconds
             operations = (cost.linear_flops + cost.attention_flops) / 1e15 / self.variants
             memory = gigabytes(estimator.peak_bytes(cost, self._video_size(), self.offload))
-            row = (f"{cost.rows / self.variants:g}", f"{operations:.3g}", _duration(seconds), f"{seconds / plain:.2f}")
+            row = (
+                f"{cost.rows / self.variants:g}",
+                f"{operations:.3g}",
+                _duration(seconds),
+                f"{seconds / plain:.2f}",
+            )
             table.add_row(name, *row, memory)
         there = f"{device}, {gigabytes(device_bytes(device))}"
-        print(f"{self.model}, {self.size}, {self.frames} frames, {latents} latents, {estimator.dtype} on {there}")
+        print(
+            f"{self.model}, {self.size}, {self.frames} frames, {latents} latents, {estimator.dtype} on {there}"
+        )
         Console(width=100).print(table)
         print(
             f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in a block's linear layers and "
@@ -95,7 +102,9 @@ class Estimate:
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected {least} or more")
         if not 0 < self.foreground <= 1:
-            raise ValueError(f"--foreground is {self.foreground}; expected a share above 0, at most 1")
+            raise ValueError(
+                f"--foreground is {self.foreground}; expected a share above 0, at most 1"
+            )
         return (self.frames, *size)
 
 

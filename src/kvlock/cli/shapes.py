@@ -53,7 +53,9 @@ class ShapesTrain:
         from kvlock.bench.training import draw_samples, plot_training
         from kvlock.shapes.training import train_world
 
-        steps = dict(vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps)
+        steps = dict(
+            vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps
+        )
         out, samples = Path(self.out), Path(self.out) / "samples"
         device = str(resolve_device(self.device))
         init = Path(self.init) if self.init else None

@@ -1,4 +1,4 @@
-"""What an edit is made from: requests in, latents and masks out."""
+"""What an edit is made from: requests in; prompts, latents and masks out."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,23 @@ from torch import Tensor
 
 from kvlock.core.mask import latent_foreground
 from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest
+from kvlock.core.types import EditRequest, Prompt
 
 
 @dataclass(frozen=True)
 class Clips:
     """What stays the same during an edit of B clips.
 
-    source, noise, start: latents [B, C, F, H, W]; the source is noised with `noise`, an edit begins at `start`, which
-    differs from it inside the mask where background and foreground have their own seeds. foreground: bool
-    [B, F, H, W]. firsts: one clip of each source; source_of: for each clip, which of them.
+    source, noise, start: latents [B, C, F, H, W]; the source is noised with `noise`, an edit begins
+    at `start`, which differs from it inside the mask where foreground and background have their own
+    seeds. foreground: bool [B, F, H, W]. condition: what else the model sees, [B, ...].
+    Clips may share their source: `firsts` is one clip of each, `source_of` says which of them is
+    each clip's. seeds: of the edits' own noise.
     """
 
+    source_prompt: Prompt
+    prompt: Prompt
+    negative_prompt: Prompt
     source: Tensor
     noise: Tensor
     start: Tensor
@@ -26,31 +31,36 @@ class Clips:
     condition: Tensor | None
     firsts: list[int]
     source_of: list[int]
+    seeds: list[int]
 
 
 def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
-    """Encode clips of the same size; each clip's noise is its own seed's.
+    """Encode the prompts, then clips of the same size; each clip's noise is its own seed's.
 
     Raises ValueError for an unsuitable request, or clips of different sizes.
     """
     for request in requests:
         check_request(request)
     if len({r.video.shape for r in requests}) != 1:
-        raise ValueError("clips that are edited together must have the same size and frame count")
+        raise ValueError(
+            "clips edited together have different sizes; expected one size and frame count"
+        )
+    names = ("source_prompt", "prompt", "negative_prompt")
+    prompts = [backbone.encode_prompt([getattr(r, name) for r in requests]) for name in names]
     keys = [_source_key(r) for r in requests]
-    firsts = [keys.index(key) for key in dict.fromkeys(keys)]
-    source_of = [list(dict.fromkeys(keys)).index(key) for key in keys]
-    video, mask = (torch.stack([getattr(requests[i], name) for i in firsts]) for name in ("video", "mask"))
+    sources = list(dict.fromkeys(keys))
+    firsts, source_of = [keys.index(key) for key in sources], [sources.index(key) for key in keys]
+    own = [requests[i] for i in firsts]
+    mask = torch.stack([r.mask for r in own])
     foreground = latent_foreground(mask, backbone.vae_stride)[source_of].to(backbone.device)
-    source = backbone.encode_video(video)[source_of]
-    condition = backbone.condition(video, mask)
-    shape = source.shape[1:]
-    own = torch.stack([_noise(r.seed, shape) for r in requests]).to(source.device)
-    noise = torch.stack([_noise(_background_seed(r), shape) for r in requests]).to(source.device)
-    start = torch.where(foreground[:, None], own, noise)
-    return Clips(
-        source, noise, start, foreground, None if condition is None else condition[source_of], firsts, source_of
-    )
+    source = backbone.encode_video(torch.stack([r.video for r in own]))[source_of]
+    condition = backbone.condition(own)
+    if condition is not None:
+        condition = condition[source_of]
+    noise = _noise([_background_seed(r) for r in requests], source)
+    seeds = [r.seed for r in requests]
+    start = torch.where(foreground[:, None], _noise(seeds, source), noise)
+    return Clips(*prompts, source, noise, start, foreground, condition, firsts, source_of, seeds)
 
 
 def _source_key(request: EditRequest) -> tuple[int, int, str, int]:
@@ -62,19 +72,36 @@ def _background_seed(request: EditRequest) -> int:
     return request.seed if request.background_seed is None else request.background_seed
 
 
-def _noise(seed: int, shape: torch.Size) -> Tensor:
+def _noise(seeds: list[int], like: Tensor) -> Tensor:
     """Drawn on the CPU, one generator a clip: neither the device nor the batch changes it."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators]).to(
+        like.device
+    )
 
 
 def check_request(request: EditRequest) -> None:
     """Raise ValueError, with what was expected, for a request that no model could take."""
     video, mask = request.video, request.mask
+    for name, value in (("video", video), ("mask", mask)):
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise ValueError(
+                f"{name} is a {kind}; expected a torch tensor, as torch.as_tensor({name}) gives"
+            )
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != torch.uint8:
-        raise ValueError(f"video is {video.dtype} {tuple(video.shape)}; expected uint8 [F, H, W, 3]")
+        raise ValueError(
+            f"video is {video.dtype} {tuple(video.shape)}; expected uint8 [F, H, W, 3]"
+        )
     if mask.dtype != torch.bool or mask.shape != video.shape[:3]:
-        raise ValueError(f"mask is {mask.dtype} {tuple(mask.shape)}; expected bool {tuple(video.shape[:3])}")
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}; expected bool {tuple(video.shape[:3])}"
+        )
     if not mask.any():
-        raise ValueError("the mask is empty, so nothing may be edited; mark the region to edit as True (white)")
-    if not request.prompt.strip():
-        raise ValueError("the prompt is empty; describe the edited clip")
+        raise ValueError(
+            "the mask is empty, so nothing may be edited; mark the region to edit as True"
+        )
+    if not isinstance(request.prompt, str) or not request.prompt.strip():
+        raise ValueError(
+            f"the prompt is {request.prompt!r}; expected words that describe the edited clip"
+        )

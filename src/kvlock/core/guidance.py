@@ -1,47 +1,74 @@
-"""Guidance: pure functions of two predictions, [B, C, F, H, W] each."""
+"""Guidance: from the branches' predictions, [B, C, F, H, W] each, to one."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-APG_MOMENTUM = -0.5
-APG_PARALLEL = 0.0
-APG_NORM = 15 / 65536**0.5  # r = 15 at SDXL's 65,536 elements; a norm grows with the square root of their number
+from kvlock.core.branches import Branches
+from kvlock.core.types import Step
 
 
-def optimal_scale(conditional: Tensor, unconditional: Tensor) -> Tensor:
-    """s* = <v_cond, v_uncond> / (||v_uncond||^2 + 1e-8), per clip over all elements, float32 [B].
+@dataclass(frozen=True)
+class Guided:
+    """The guided prediction, s* [B] where it is used, and what a projection carries on."""
+
+    prediction: Tensor
+    scale: Tensor | None = None
+    carried: Tensor | None = None
+
+
+def combine(
+    branches: Branches,
+    step: Step,
+    predictions: list[Tensor],
+    omega: Tensor,
+    latents: Tensor,
+    kept: Tensor | None,
+    carried: Tensor | None,
+) -> Guided:
+    """The predictions of a step's branches, conditional first, with omega [B].
+
+    kept: bool [B, F, H, W], the latents that the step decides; None is all. What replaces the
+    others has no say in s* or in a projection.
+    """
+    config, sampler, k = branches.config, branches.sampler, step.index
+    if k < config.count(config.guidance.zero_init_steps):
+        return Guided(torch.zeros_like(latents))
+    if len(predictions) == 1:
+        return Guided(predictions[0])
+    projection, scale = config.guidance.projection, torch.ones_like(omega)
+    if projection and k >= config.first_lock_step:
+        clean = [sampler.denoised(latents, prediction, k) for prediction in predictions]
+        denoised, carried = projection.combine(*clean, omega, kept, carried)
+        return Guided(sampler.prediction_for(latents, denoised, k), carried=carried)
+    if not config.guidance.unconditional_scale:
+        return Guided(guide(*predictions, omega, scale))
+    scale = optimal_scale(*predictions, kept)
+    return Guided(guide(*predictions, omega, scale), scale)
+
+
+def optimal_scale(conditional: Tensor, unconditional: Tensor, kept: Tensor | None = None) -> Tensor:
+    """s* = <v_cond, v_uncond> / (||v_uncond||^2 + 1e-8), per clip over what is kept, float32 [B].
 
     CFG-Zero*, arXiv 2503.18886; KV-Lock, guidance.
     """
-    cond, uncond = conditional.float().flatten(1), unconditional.float().flatten(1)
+    cond, uncond = (within(x.float(), kept).flatten(1) for x in (conditional, unconditional))
     return (cond * uncond).sum(1) / (uncond.square().sum(1) + 1e-8)
 
 
-def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: Tensor, unconditional_scale: Tensor) -> Tensor:
-    """(1 - omega) * s * v_uncond + omega * v_cond, with omega and s [B]; s = 1 is plain classifier-free guidance.
+def within(x: Tensor, kept: Tensor | None) -> Tensor:
+    """`x` [B, C, F, H, W], zero outside of what is kept, bool [B, F, H, W]; None keeps all."""
+    return x if kept is None else x * kept[:, None]
 
-    Written as s v_uncond + omega (v_cond - s v_uncond), so that s = 1 is what diffusers computes to the bit.
+
+def guide(
+    conditional: Tensor, unconditional: Tensor, guidance_scale: Tensor, unconditional_scale: Tensor
+) -> Tensor:
+    """(1 - omega) * s * v_uncond + omega * v_cond, with omega and s [B]; s = 1 is plain CFG.
+
+    Written as s v_uncond + omega (v_cond - s v_uncond), so that s = 1 is diffusers' to the bit.
     """
     omega, s = (x.view(-1, 1, 1, 1, 1) for x in (guidance_scale, unconditional_scale))
     base = s * unconditional
     return base + omega * (conditional - base)
-
-
-def project(
-    conditional: Tensor, unconditional: Tensor, guidance_scale: Tensor, average: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Adaptive projected guidance (arXiv 2410.02416) of *denoised* predictions; returns the result and its momentum.
-
-    The difference of the two, with a running average (momentum -0.5) and its norm capped, loses its part parallel to
-    the conditional prediction: D = D_cond + (omega - 1) (orthogonal + 0 * parallel). `average` is what the last step
-    returned, None at the first.
-    """
-    difference = conditional - unconditional
-    average = difference if average is None else difference + APG_MOMENTUM * average
-    cap = APG_NORM * average[0].numel() ** 0.5
-    norm = torch.linalg.vector_norm(average.flatten(1), dim=1).view(-1, 1, 1, 1, 1)
-    update = average * (cap / norm.clamp(min=1e-8)).clamp(max=1.0)
-    share = (update * conditional).flatten(1).sum(1) / conditional.square().flatten(1).sum(1).clamp(min=1e-8)
-    parallel = share.view(-1, 1, 1, 1, 1) * conditional
-    omega = guidance_scale.view(-1, 1, 1, 1, 1)
-    return conditional + (omega - 1) * (update - parallel + APG_PARALLEL * parallel), average

@@ -29,5 +29,7 @@ def token_foreground(latent_mask: Tensor, patch_size: tuple[int, int, int]) -> T
     Raises ValueError where the latents do not divide by the patch size.
     """
     if any(size % patch for size, patch in zip(latent_mask.shape[1:], patch_size)):
-        raise ValueError(f"latents of {tuple(latent_mask.shape[1:])} do not divide by the patch size {patch_size}")
+        raise ValueError(
+            f"latents of {tuple(latent_mask.shape[1:])} do not divide by the patch size {patch_size}"
+        )
     return F.max_pool3d(latent_mask.float()[:, None], patch_size).flatten(1) > 0

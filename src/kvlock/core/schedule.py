@@ -1,113 +1,84 @@
-"""Variance -> Control (KV-Lock, dynamic schedules), and the schedules that look at the step alone."""
+"""The plan of the steps, and variance -> Control (KV-Lock, dynamic schedules)."""
 
-import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from kvlock.core.config import KVLockConfig
-from kvlock.core.types import Control
-
-FADED = 0.05  # AdaEdit injects nothing at or below this weight
+from kvlock.core.config import AdaptiveGuidance, KVLockConfig
+from kvlock.core.types import Control, Measured, Step
 
 
-class StepKind(NamedTuple):
-    """Which forwards a step makes; steps of one kind cost the same."""
+def plan_steps(config: KVLockConfig, sigmas: Sequence[float]) -> list[Step]:
+    """Every step of an edit: which forwards it makes, known before the first one.
 
-    guided: bool
-    dropped: bool
-    with_source: bool
-
-
-def control_at(
-    config: KVLockConfig,
-    step: int,
-    variance: Tensor | None,
-    like: Tensor,
-    nearby: tuple[Tensor, Tensor] | None = None,
-) -> Control:
-    """What to do at `step`, from the variance [B] of the steps before it.
-
-    alpha = clamp(variance / tau, 0, 1), omega = omega_0 * clamp(variance / tau, floor, boost) in the last kappa steps;
-    before them, and while there is no variance yet, alpha = 0 and omega = omega_0. A constant or fading
-    `fusion_ratio` needs no variance; with omega_0 = 1 guidance is off and stays off. `like` is any tensor [B] of the
-    run's device and dtype. Not the paper's: tau / variance where the response is to lower omega; `nearby`, variance
-    and nearness [B, L], which gives each token its own alpha, clamp(variance / tau, 0, 1) * nearness.
+    sigmas: the noise level at the start of each of N steps, and the last.
     """
-    fusion_ratio = like.new_zeros(like.shape)
-    guidance_scale = like.new_full(like.shape, config.guidance_scale)
-    if step < config.first_lock_step:
-        return Control(fusion_ratio, guidance_scale)
-    if config.fusion_ratio == "variance":
-        if variance is not None and may_lock(config, step):
-            fusion_ratio = (variance / config.threshold).clamp(0, 1)
-            if nearby is not None:
-                fusion_ratio = (nearby[0] / config.threshold).clamp(0, 1) * nearby[1]
-    else:
-        fusion_ratio = like.new_full(like.shape, constant_ratio(config, step))
-    if config.adaptive_guidance and config.guidance_scale > 1 and variance is not None:
-        risk = variance / config.threshold
-        ratio = risk if config.guidance_response == "raise" else 1 / risk
-        ratio = ratio.clamp(config.guidance_floor, config.guidance_boost)
-        guidance_scale = (config.guidance_scale * ratio).clamp(min=config.guidance_minimum)
-    return Control(fusion_ratio, guidance_scale)
-
-
-def constant_ratio(config: KVLockConfig, step: int) -> float:
-    """alpha of a schedule that does not look at the variance."""
-    inject = config.count(config.inject_steps)
-    if isinstance(config.fusion_ratio, str):
-        return fading_ratio(config.fusion_ratio, step, inject)
-    return config.fusion_ratio if step < inject else 0.0
-
-
-def fading_ratio(kind: str, step: int, inject_steps: int) -> float:
-    """AdaEdit's progressive injection: from 1 towards 0 over `inject_steps`, by its code, where r = k / (T_inj - 1).
-
-    sigmoid: 1 / (1 + exp(5 (r - 0.7))), which fades on beyond T_inj; cosine: (1 + cos(pi r)) / 2; linear: 1 - r.
-    Weights of 0.05 and less are nothing.
-    """
-    if inject_steps == 0:
-        return 0.0
-    r = step / max(inject_steps - 1, 1)
-    if kind == "sigmoid":
-        weight = 1 / (1 + math.exp(min(5 * (r - 0.7), 700.0)))
-    elif kind == "cosine":
-        weight = 0.5 * (1 + math.cos(math.pi * min(r, 1.0)))
-    else:
-        weight = 1 - r
-    return weight if weight > FADED else 0.0
+    low, high = config.guidance.guidance_interval
+    omega = config.guidance.guidance_scale
+    steps = [
+        Step(k, omega > 1 and low <= sigmas[k] <= high, may_lock(config, k), dropped=False)
+        for k in range(config.first_step, config.num_inference_steps)
+    ]
+    return config.drop.plan(steps, config) if config.drop else steps
 
 
 def may_lock(config: KVLockConfig, step: int) -> bool:
-    """Whether the source can matter at `step`, so that it must be run; known without looking at the device."""
-    if step < config.first_lock_step:
+    """Whether the source can matter at `step`, so that its branch is run."""
+    if config.lock is None or step < config.first_lock_step:
         return False
-    if config.fusion_ratio == "variance":
-        return step < config.count(config.inject_steps)
-    inside = config.foreground_ratio > 0 and step < config.count(config.inject_steps)
-    return constant_ratio(config, step) > 0 or inside
+    injection = config.lock.injection
+    return injection is None or injection.weight(step, config) > 0
 
 
-def drops(config: KVLockConfig, step: int) -> bool:
-    """Whether the edit's background is left out at `step` and the source stands in for it."""
-    return config.drop_background == "all" or (config.drop_background == "locked" and may_lock(config, step))
+def control_at(
+    config: KVLockConfig, step: Step, measured: Measured | None, like: Tensor
+) -> Control:
+    """alpha and omega of a step, from the variance [B] of the predictions before it.
+
+    In the last kappa steps alpha = clamp(variance / tau, 0, 1) and omega = omega_0 *
+    clamp(variance / tau, floor, boost); before them, and while there is no variance yet, alpha = 0
+    and omega = omega_0. `like` is any tensor [B] of the run's device and dtype.
+    Not the paper's: constants, which need no variance; alpha = 1 in a step that drops the
+    background; omega = 1 where there is no guidance; an alpha for every token.
+    """
+    ratio, omega = like.new_zeros(like.shape), like.new_ones(like.shape)
+    if step.dropped:
+        ratio = like.new_ones(like.shape)
+    elif step.source:
+        ratio = _fusion_ratio(config, step.index, measured, ratio)
+    if step.guided:
+        omega = config.guidance.guidance_scale * omega
+        if step.index >= config.first_lock_step:
+            omega = _guidance_scale(config, measured, omega)
+    return Control(ratio, omega)
 
 
-def refreshes(config: KVLockConfig, step: int) -> bool:
-    """Whether the source is run at `step`, one of those that drop the background."""
-    earlier = sum(drops(config, before) for before in range(config.first_step, step))
-    return earlier % config.refresh_steps == 0
+def _fusion_ratio(
+    config: KVLockConfig, step: int, measured: Measured | None, zero: Tensor
+) -> Tensor:
+    assert config.lock
+    ratio, injection = config.lock.fusion_ratio, config.lock.injection
+    weight = injection.weight(step, config) if injection else 1.0
+    if ratio != "variance":
+        return zero + weight * ratio
+    if measured is None:
+        return zero
+    risk = measured.variance if measured.nearby is None else measured.nearby
+    alpha = (risk / config.signal.threshold).clamp(0, 1) * weight
+    return alpha if measured.nearness is None else alpha * measured.nearness
 
 
-def guides(config: KVLockConfig, sigma: float) -> bool:
-    """Whether there is guidance, and so an unconditional forward, at a noise level."""
-    low, high = config.guidance_interval
-    return config.guidance_scale > 1 and low <= sigma <= high
+def _guidance_scale(config: KVLockConfig, measured: Measured | None, omega: Tensor) -> Tensor:
+    adaptive = config.guidance.adaptive
+    if adaptive is None:
+        return config.guidance.lock_guidance * omega
+    if measured is None:
+        return omega
+    ratio = _response(adaptive, measured.variance / config.signal.threshold)
+    return (config.guidance.guidance_scale * ratio).clamp(min=adaptive.guidance_minimum)
 
 
-def step_kind(config: KVLockConfig, step: int, sigma: float) -> StepKind:
-    """The kind of `step`, which begins at noise level `sigma`."""
-    dropped = drops(config, step)
-    with_source = refreshes(config, step) if dropped else may_lock(config, step)
-    return StepKind(guides(config, sigma), dropped, with_source)
+def _response(adaptive: AdaptiveGuidance, risk: Tensor) -> Tensor:
+    """omega / omega_0; lowered by risk where the response is not the paper's."""
+    ratio = risk if adaptive.guidance_response == "raise" else 1 / risk
+    return ratio.clamp(adaptive.guidance_floor, adaptive.guidance_boost)

@@ -1,9 +1,9 @@
-"""What the steps did, collected on the device: nothing waits for it until somebody looks."""
+"""What the steps did, collected on the device: nothing waits for it before it is read."""
 
 import torch
 from torch import Tensor
 
-from kvlock.core.types import Control, StepRecord
+from kvlock.core.types import Control, Measured, StepRecord
 
 
 class NonFiniteError(ArithmeticError):
@@ -19,10 +19,16 @@ class Trace:
         self._finite: list[Tensor] = []
 
     def add(
-        self, step: int, sigma: float, latents: Tensor, variance: Tensor | None, control: Control, scale: Tensor | None
+        self,
+        step: int,
+        sigma: float,
+        latents: Tensor,
+        measured: Measured | None,
+        control: Control,
+        scale: Tensor | None,
     ) -> None:
-        """What a step did, and the latents it left; [B] each but the latents, and alpha where it is [B, L]."""
-        ratio = control.fusion_ratio
+        """What a step did, and the latents that it left; scale: s* [B]."""
+        ratio, variance = control.fusion_ratio, measured and measured.variance
         if ratio.ndim == 2:
             ratio = (ratio * self._background).sum(dim=1) / self._background.sum(dim=1).clamp(min=1)
         self._steps.append((step, float(sigma), [variance, ratio, control.guidance_scale, scale]))

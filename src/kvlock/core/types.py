@@ -1,7 +1,10 @@
 """The records that travel through an edit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -11,8 +14,9 @@ class EditRequest:
 
     video: uint8 [F, H, W, 3]. mask: bool [F, H, W], True where the edit may happen.
     `source_prompt` describes the source; without it the source branch gets the empty prompt.
-    `background_seed` draws the noise outside the mask, `seed` that inside and, where it is None, all of it. Requests
-    of one clip, mask, source prompt and background seed share what is computed of the source.
+    `background_seed` draws the noise outside the mask, `seed` that inside and, where it is None,
+    all of it. Requests of one clip, mask, source prompt and background seed share what is computed
+    of the source.
     """
 
     video: Tensor
@@ -25,6 +29,57 @@ class EditRequest:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """Prompts as a backbone encoded them, [B, ...] each part; only the backbone reads the parts."""
+
+    parts: tuple[Tensor, ...]
+
+    def pick(self, clips: Sequence[int]) -> "Prompt":
+        """The prompts of these clips."""
+        return Prompt(tuple(pick(part, clips) for part in self.parts))
+
+    @staticmethod
+    def stack(prompts: Sequence["Prompt"]) -> "Prompt":
+        """One batch of several."""
+        return Prompt(tuple(map(torch.cat, zip(*(prompt.parts for prompt in prompts)))))
+
+
+def pick(batch: Tensor, clips: Sequence[int]) -> Tensor:
+    """These clips of a batch; indexing with a list would make the host wait for the device."""
+    return torch.cat([batch[clip : clip + 1] for clip in clips])
+
+
+class Step(NamedTuple):
+    """Which forwards a step makes; steps of one `kind` cost the same.
+
+    guided: with an unconditional branch. source: with the source's. dropped: without the edit's
+    background, for which the source stands in.
+    """
+
+    index: int
+    guided: bool
+    source: bool
+    dropped: bool
+
+    @property
+    def kind(self) -> tuple[bool, bool, bool]:
+        """All but the index."""
+        return self.guided, self.source, self.dropped
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The variance [B] and, where tokens have their own alpha, that around each, [B, L].
+
+    `nearness` [B, L] is 1 at the mask's edge and falls to 0 far from it.
+    """
+
+    variance: Tensor
+    nearby: Tensor | None = None
+    nearness: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Control:
     """What a schedule decides for one step, per clip: both [B], or alpha [B, L] for every token."""
 
@@ -34,10 +89,10 @@ class Control:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did to one clip; `variance` and `unconditional_scale` are None where there was none.
+    """What one step did to one clip; None where there was no variance, or no s*.
 
-    `variance` is in multiples of what is usual where the config says what that is; `fusion_ratio` is the mean over the
-    background where tokens have their own.
+    `variance` is in multiples of what is usual where the config says what that is; `fusion_ratio`
+    is the mean over the background where tokens have their own.
     """
 
     step: int
@@ -46,19 +101,6 @@ class StepRecord:
     fusion_ratio: float
     guidance_scale: float
     unconditional_scale: float | None
-
-
-@dataclass(frozen=True)
-class StepTensors:
-    """What one step saw, for those who study it; [B, C, F, H, W] each.
-
-    `denoised` is the guided prediction of the clean clip; the conditional's and, where guidance is on, the
-    unconditional's own stand in `branches`.
-    """
-
-    step: int
-    denoised: Tensor
-    branches: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)

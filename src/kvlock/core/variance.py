@@ -1,16 +1,41 @@
-"""Windowed variance of the denoised prediction: does the model still change its mind? (KV-Lock, hallucination metric)
+"""Windowed variance of the clean prediction: does it still move? (KV-Lock, hallucination metric)
 
-The idea comes from arXiv 2406.09358: predictions of in-support samples settle, hallucinated ones keep moving.
+From arXiv 2406.09358: predictions of in-support samples settle, hallucinated ones keep moving.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from kvlock.core.config import Signal
+from kvlock.core.types import Measured
+
+
+class Window(NamedTuple):
+    """The last W clean predictions, [B, C, F, H, W] each, where they are watched, and their levels.
+
+    region: bool [B, F, H, W]. sigmas: the noise levels of these steps and of the one to come.
+    """
+
+    predictions: tuple[Tensor, ...]
+    region: Tensor
+    sigmas: Sequence[float]
+
+
+def measure(signal: Signal, window: Window, patch_size: tuple[int, int, int]) -> Measured | None:
+    """What the signal says of a window; None before it holds two predictions."""
+    variance = windowed_variance(window.predictions, window.region)
+    if variance is None or signal.calibration is None:
+        return None if variance is None else Measured(variance)
+    return signal.calibration.measure(variance, window, patch_size)
+
 
 def windowed_variance(predictions: tuple[Tensor, ...], region: Tensor) -> Tensor | None:
-    """Unbiased variance over the predictions, element by element, then the mean over the region, per clip: [B].
+    """Unbiased, element by element, then the mean over the region, per clip: [B].
 
-    predictions: the last W denoised latents, each [B, C, F, H, W]. region: bool [B, F, H, W].
+    predictions: clean latents [B, C, F, H, W] each; region: bool [B, F, H, W].
     None with fewer than two predictions.
     """
     if len(predictions) < 2:

@@ -1,74 +1,113 @@
-"""What people would rather look at: a side-by-side clip, a contact sheet, a plot of the trace."""
+"""What shows an edit at a glance: a clip side by side with its source, a sheet of frames."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from kvlock.core.types import StepRecord
-
-MIN_HEIGHT = 288
+MIN_HEIGHT = 288  # of a side-by-side clip; smaller ones are enlarged
+MOST_WIDTH, MOST_HEIGHT = 3840, 2160  # of a side-by-side clip, which every player takes
+SHEET_WIDTH, CELL_HEIGHTS = 1600, (144, 400)
+NARROWEST_LABEL = 480
 SHEET_COLUMNS = 6
 MARGIN = 4
+FONT_SIZE, LINE_HEIGHT, MOST_LINES = 16, 20, 3
 
 
-def side_by_side(source: np.ndarray, mask: np.ndarray, edited: np.ndarray) -> np.ndarray:
-    """source | mask | edited, uint8 [F, H, 3W, 3]; small clips are enlarged by a whole factor to be seen."""
-    shown = np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1)
-    factor = max(1, -(-MIN_HEIGHT // source.shape[1]))
-    joined = np.concatenate([source, shown, edited], axis=2)
-    return joined.repeat(factor, axis=1).repeat(factor, axis=2)
+def side_by_side(source: Tensor, mask: Tensor, edited: Tensor) -> Tensor:
+    """source | mask | edited as one clip, uint8 [F, h, w, 3] with even sides.
+
+    source, edited: uint8 [F, H, W, 3]; mask: bool [F, H, W]. Small clips are enlarged by a whole
+    factor, large ones reduced until all three fit into 3840x2160.
+    """
+    frames, *sides = source.shape[:3]
+    height, width = _shown_size(*sides, MIN_HEIGHT, MOST_HEIGHT, MOST_WIDTH // 3)
+    shape = (frames, height + height % 2, 3 * width + width % 2, 3)  # players need even sides
+    joined = torch.empty(shape, dtype=torch.uint8)
+    for shown, *panels in zip(joined.numpy(), source, mask, edited):
+        for number, panel in enumerate(panels):
+            left = number * width
+            shown[:height, left : left + width] = _scaled(_picture(panel), (height, width))
+        shown[height:] = shown[height - 1]
+        shown[:, 3 * width :] = shown[:, 3 * width - 1, None]
+    return joined
 
 
-def contact_sheet(rows: dict[str, np.ndarray]) -> Image.Image:
-    """Named clips, uint8 [F, H, W, 3] of one size, as rows of up to six frames each, under their names."""
+def contact_sheet(rows: dict[str, Tensor]) -> Image.Image:
+    """Named clips, uint8 [F, H, W, 3] of one size, as rows of up to six frames under their names.
+
+    At most 1600 px wide: large frames are reduced, small ones enlarged by a whole factor.
+    """
     frames, height, width = next(iter(rows.values())).shape[:3]
     picks = np.linspace(0, frames - 1, min(SHEET_COLUMNS, frames)).round().astype(int)
-    factor = max(1, 144 // height)
-    cell_height, cell_width, title = height * factor, width * factor, 14
-    sheet = Image.new(
-        "RGB",
-        (len(picks) * (cell_width + MARGIN) + MARGIN, len(rows) * (cell_height + title + MARGIN) + MARGIN),
-        "white",
-    )
-    draw = ImageDraw.Draw(sheet)
-    for row, (name, clip) in enumerate(rows.items()):
-        top = MARGIN + row * (cell_height + title + MARGIN)
-        draw.text((MARGIN, top), name, fill="black")
+    widest = (SHEET_WIDTH - MARGIN) // SHEET_COLUMNS - MARGIN
+    cell_height, cell_width = _shown_size(height, width, *CELL_HEIGHTS, widest)
+    sheet_width = max(len(picks) * (cell_width + MARGIN) + MARGIN, NARROWEST_LABEL)
+    font = ImageFont.load_default(FONT_SIZE)
+    labels = [_wrapped(name, font, sheet_width - 2 * MARGIN) for name in rows]
+    heights = [len(lines) * LINE_HEIGHT + cell_height + MARGIN for lines in labels]
+    sheet = Image.new("RGB", (sheet_width, sum(heights) + MARGIN), "white")
+    draw, top = ImageDraw.Draw(sheet), MARGIN
+    for lines, clip, row_height in zip(labels, rows.values(), heights):
+        for number, line in enumerate(lines):
+            draw.text((MARGIN, top + number * LINE_HEIGHT), line, fill="black", font=font)
         for column, pick in enumerate(picks):
-            cell = Image.fromarray(clip[pick]).resize((cell_width, cell_height), Image.Resampling.NEAREST)
-            sheet.paste(cell, (MARGIN + column * (cell_width + MARGIN), top + title))
+            cell = _scaled(clip[pick].numpy(), (cell_height, cell_width))
+            left = MARGIN + column * (cell_width + MARGIN)
+            sheet.paste(Image.fromarray(cell), (left, top + len(lines) * LINE_HEIGHT))
+        top += row_height
     return sheet
 
 
-def mask_overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The source with the mask tinted red."""
-    return np.where(mask[..., None], source // 2 + np.array([127, 0, 0], np.uint8), source).astype(np.uint8)
+def mask_overlay(source: Tensor, mask: Tensor) -> Tensor:
+    """The source, uint8 [F, H, W, 3], with the mask, bool [F, H, W], tinted red."""
+    red = torch.tensor([127, 0, 0], dtype=torch.uint8)
+    return torch.where(mask[..., None], source // 2 + red, source)
 
 
-def plot_trace(trace: Sequence[StepRecord], threshold: float | None, path: Path) -> None:
-    """Variance with its threshold, fusion ratio, guidance scale and, where in use, s* over the steps, as a PNG."""
-    from matplotlib.figure import Figure
+def _shown_size(height: int, width: int, lowest: int, highest: int, widest: int) -> tuple[int, int]:
+    """A picture's (height, width) when shown: small ones by a whole factor, large ones reduced."""
+    if height <= highest and width <= widest:
+        factor = max(1, min(-(-lowest // height), highest // height, widest // width))
+        return height * factor, width * factor
+    scale = min(highest / height, widest / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
-    steps = [r.step for r in trace]
-    panels = {
-        "variance inside the mask": [r.variance for r in trace],
-        "fusion ratio (alpha)": [r.fusion_ratio for r in trace],
-        "guidance scale (omega)": [r.guidance_scale for r in trace],
-        "unconditional scale (s*)": [r.unconditional_scale for r in trace],
-    }
-    if not any(panels["unconditional scale (s*)"]):
-        del panels["unconditional scale (s*)"]
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(len(panels), sharex=True), panels.items()):
-        axes.plot(steps, [float("nan") if v is None else v for v in values], marker=".", color="tab:blue")
-        axes.set_ylabel(name, fontsize=8)
-        axes.grid(alpha=0.3)
-        if name.startswith("variance"):
-            if threshold is not None:
-                axes.axhline(threshold, color="tab:red", linestyle="--", label=f"threshold {threshold:g}")
-                axes.legend(fontsize=8)
-            axes.set_yscale("log")
-    axes.set_xlabel("step")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+def _scaled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] at another size: whole pixels repeated, or areas averaged."""
+    if picture.shape[:2] == size:
+        return picture
+    enlarged = size[0] > picture.shape[0]
+    how = cv2.INTER_NEAREST if enlarged else cv2.INTER_AREA
+    return cv2.resize(np.ascontiguousarray(picture), size[::-1], interpolation=how)
+
+
+def _picture(panel: Tensor) -> np.ndarray:
+    """A frame uint8 [H, W, 3], or a mask bool [H, W] in white on black, as a picture."""
+    if panel.ndim == 2:
+        panel = (panel.byte() * 255)[..., None].expand(-1, -1, 3)
+    return panel.numpy()
+
+
+def _wrapped(name: str, font, width: int) -> list[str]:
+    """A name in at most three lines of so many pixels; what is longer ends in an ellipsis."""
+    lines, words = [""], " ".join(name.split())
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], lines[MOST_LINES - 1] + " …"]
+    return [_shortened(line, font, width) for line in lines]
+
+
+def _shortened(line: str, font, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"

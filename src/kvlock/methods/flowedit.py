@@ -1,50 +1,51 @@
-"""FlowEdit (arXiv 2412.08629): from the source to the edit by the difference of two velocities, without inversion."""
+"""FlowEdit (arXiv 2412.08629): from source to edit by the difference of two velocities, no inversion."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from kvlock.core.clips import Clips, prepare_clips
+from kvlock.core.clips import Clips
 from kvlock.core.guidance import guide
 from kvlock.core.protocols import Backbone
 from kvlock.core.trace import check_finite
-from kvlock.core.types import EditRequest, EditResult, StepRecord
-from kvlock.methods.table import FlowEditConfig
+from kvlock.core.types import EditResult, Prompt, StepRecord
+from kvlock.methods.options import FlowEditConfig
 
 
 @torch.no_grad()
-def edit_clips(
+def edit_prepared(
     backbone: Backbone,
-    requests: list[EditRequest],
+    clips: Clips,
     config: FlowEditConfig,
     on_step: Callable[[list[StepRecord]], None] | None = None,
 ) -> list[EditResult]:
-    """Edit clips of the same size together; arguments and errors as `kvlock.core.edit.edit_clips`.
+    """Edit clips of the same size together; arguments and errors as `kvlock.core.edit.edit_prepared`.
 
-    z_edit starts at the source x; at noise level sigma, with fresh noise n, z_src = (1 - sigma) x + sigma n,
-    z_tar = z_edit + z_src - x, and z_edit += (sigma' - sigma) (v_tar(z_tar) - v_src(z_src)).
+    z_edit starts at the source x; at noise level sigma, with fresh noise n,
+    z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
+    of the velocities, v_tar(z_tar) - v_src(z_src).
     """
-    clips = prepare_clips(backbone, requests)
     sampler = backbone.sampler(config.num_inference_steps, multistep=False)
-    predict = _predictor(backbone, requests, clips, config)
-    generators = [torch.Generator().manual_seed(r.seed) for r in requests]
+    predict = _predictor(backbone, clips, config)
+    generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
 
     edited = clips.source
     records: list[list[StepRecord]] = []
     for step in range(config.first_step, config.num_inference_steps):
-        sigma, following = sampler.sigmas[step], sampler.sigmas[step + 1]
         difference = torch.zeros_like(edited)
         for _ in range(config.num_noises):
-            noise = torch.stack([torch.randn(edited.shape[1:], generator=g) for g in generators]).to(edited.device)
+            noises = [torch.randn(edited.shape[1:], generator=g) for g in generators]
+            noise = torch.stack(noises).to(edited.device)
             source = sampler.add_noise(clips.source, noise, step)
-            difference += predict(source, edited + source - clips.source, sampler.timestep(step)) / config.num_noises
-        update = (following - sigma) * difference
-        edited = edited + (torch.where(clips.foreground[:, None], update, 0) if config.masked else update)
+            target = edited + source - clips.source
+            difference += predict(source, target, sampler.timestep(step)) / config.num_noises
+        moved = sampler.step(edited, difference, step)
+        edited = torch.where(clips.foreground[:, None], moved, edited) if config.masked else moved
         check_finite(torch.isfinite(edited).all(), step)
         omega = config.target_boost * config.guidance_scale if config.guidance_scale > 1 else 1.0
-        record = StepRecord(step, float(sigma), None, 0.0, omega, None)
-        records.append([record] * len(requests))
+        record = StepRecord(step, float(sampler.sigmas[step]), None, 0.0, omega, None)
+        records.append([record] * len(generators))
         if on_step:
             on_step(records[-1])
     videos = backbone.decode_video(edited)
@@ -52,25 +53,25 @@ def edit_clips(
 
 
 def _predictor(
-    backbone: Backbone, requests: list[EditRequest], clips: Clips, config: FlowEditConfig
+    backbone: Backbone, clips: Clips, config: FlowEditConfig
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(z_src, z_tar, timestep) -> v_tar - v_src, each guided; all rows in one forward."""
-    count, guided = len(requests), config.guidance_scale > 1
-    prompts = [[r.source_prompt for r in requests], [r.prompt for r in requests]]
+    """(z_src, z_tar, timestep) -> v_tar - v_src, each guided; all branches in one forward."""
+    guided = config.guidance_scale > 1
+    prompts = [clips.source_prompt, clips.prompt]
     if guided:
-        prompts += [[r.negative_prompt for r in requests]] * 2
-    embeds = torch.cat([backbone.encode_prompt(texts) for texts in prompts])
+        prompts += [clips.negative_prompt] * 2
+    prompt = Prompt.stack(prompts)
     condition = None if clips.condition is None else torch.cat([clips.condition] * len(prompts))
-    one = clips.source.new_ones(count)
+    one = clips.source.new_ones(len(clips.source_of))
     scales = (config.guidance_scale * one, config.target_boost * config.guidance_scale * one)
 
     def predict(source: Tensor, target: Tensor, timestep: Tensor) -> Tensor:
         latents = torch.cat([source, target] * (len(prompts) // 2))
         times = timestep.to(latents.device).expand(len(latents))
-        rows = backbone.predict(latents, times, embeds, condition).chunk(len(prompts))
+        branches = backbone.predict(latents, times, prompt, condition).chunk(len(prompts))
         if not guided:
-            return rows[1] - rows[0]
-        v_source, v_target = (guide(rows[i], rows[i + 2], scales[i], one) for i in (0, 1))
+            return branches[1] - branches[0]
+        v_source, v_target = (guide(branches[i], branches[i + 2], scales[i], one) for i in (0, 1))
         return v_target - v_source
 
     return predict

@@ -1,12 +1,12 @@
-"""What networks that know pictures and words say of a clip: VBench's consistency and aesthetics, CLIP's alignment.
+"""What networks that know pictures and words say of a clip: VBench's consistency and aesthetics,
+CLIP's alignment.
 
-VBench (arXiv 2311.17982), custom input, as its code has it: raw scores in [0, 1], no leaderboard normalisation.
-Frames are uint8 [F, H, W, 3].
+VBench (arXiv 2311.17982), custom input, as its code has it: raw scores in [0, 1], no leaderboard
+normalisation. Frames are uint8 [F, H, W, 3].
 """
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ FRAMES_TOGETHER = 16
 def frame_consistency(features: Tensor) -> float:
     """VBench's subject and background consistency, of features [F, D] of DINO or CLIP.
 
-    The mean over frames from the second of [max(0, cos to the first) + max(0, cos to the one before)] / 2; NaN for
-    one frame.
+    The mean over frames from the second of [max(0, cos to the first) + max(0, cos to the one
+    before)] / 2; NaN for one frame.
     """
     if len(features) < 2:
         return float("nan")
@@ -31,23 +31,34 @@ def frame_consistency(features: Tensor) -> float:
 
 
 @torch.no_grad()
-def dino_features(model: ViTModel, frames: np.ndarray) -> Tensor:
-    """The class token of each frame, [F, D]; the shorter side becomes the model's, nothing is cropped."""
+def dino_features(model: ViTModel, frames: Tensor) -> Tensor:
+    """The class token of each frame, [F, D].
+
+    The shorter side becomes the model's, nothing is cropped.
+    """
     side = model.config.image_size
     groups = [
-        model(_shown(group, side, "bilinear", DINO_MEAN, DINO_STD).to(model.device), interpolate_pos_encoding=True)
+        model(
+            _shown(group, side, "bilinear", DINO_MEAN, DINO_STD).to(model.device),
+            interpolate_pos_encoding=True,
+        )
         for group in _groups(frames)
     ]
     return torch.cat([g.last_hidden_state[:, 0] for g in groups]).float().cpu()
 
 
 @torch.no_grad()
-def clip_features(model: CLIPModel, frames: np.ndarray) -> Tensor:
-    """Projected image features, [F, D]; the shorter side becomes the model's and the middle is taken."""
+def clip_features(model: CLIPModel, frames: Tensor) -> Tensor:
+    """Projected image features, [F, D].
+
+    The shorter side becomes the model's and the middle is taken.
+    """
     side = model.config.vision_config.image_size
     groups = [
         model.get_image_features(
-            pixel_values=_middle(_shown(g, side, "bicubic", CLIP_MEAN, CLIP_STD), side).to(model.device)
+            pixel_values=_middle(_shown(g, side, "bicubic", CLIP_MEAN, CLIP_STD), side).to(
+                model.device
+            )
         )
         for g in _groups(frames)
     ]
@@ -56,38 +67,53 @@ def clip_features(model: CLIPModel, frames: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def text_features(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> Tensor:
-    """Projected text features, [1, D]; words beyond the model's 77 tokens are not read, as with CLIPScore."""
+    """Projected text features, [1, D].
+
+    Words beyond the model's 77 tokens are not read, as with CLIPScore.
+    """
     longest = model.config.text_config.max_position_embeddings
-    tokens = tokenizer([prompt], return_tensors="pt", truncation=True, max_length=longest).to(model.device)
-    return model.get_text_features(**tokens).pooler_output.float().cpu()
+    tokens = tokenizer([prompt], return_tensors="pt", truncation=True, max_length=longest)
+    return model.get_text_features(**tokens.to(model.device)).pooler_output.float().cpu()
 
 
 def text_alignment(images: Tensor, text: Tensor) -> float:
-    """CLIPScore (arXiv 2104.08718) without its factor 2.5: 100 max(0, cos), the mean over frames [F, D] to [1, D]."""
-    return float(100 * F.cosine_similarity(images.float(), text.float(), dim=-1).clamp(min=0).mean())
+    """CLIPScore (arXiv 2104.08718) without its factor 2.5: 100 max(0, cos) of [F, D] to [1, D].
+
+    The mean over frames.
+    """
+    similarity = F.cosine_similarity(images.float(), text.float(), dim=-1)
+    return float(100 * similarity.clamp(min=0).mean())
 
 
 @torch.no_grad()
 def aesthetic_quality(images: Tensor, head: nn.Linear) -> float:
-    """LAION's linear head on unit CLIP ViT-L/14 features [F, D], a tenth of it; the mean over frames."""
+    """LAION's linear head on unit CLIP ViT-L/14 features [F, D], a tenth of it.
+
+    The mean over frames.
+    """
     return float(head(F.normalize(images.float(), dim=-1)).mean() / 10)
 
 
-def mask_crops(frames: np.ndarray, mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Each frame's bounding box of the mask, uint8 [1, h, w, 3]; frames without a mask are left out."""
+def mask_crops(frames: Tensor, mask: Tensor) -> Iterator[Tensor]:
+    """Each frame's bounding box of the mask, uint8 [1, h, w, 3].
+
+    Frames without a mask are left out. frames: uint8 [F, H, W, 3]; mask: bool [F, H, W].
+    """
     for frame, inside in zip(frames, mask):
         if inside.any():
-            rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+            rows, columns = (inside.any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
             yield frame[None, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _groups(frames: np.ndarray) -> list[np.ndarray]:
+def _groups(frames: Tensor) -> list[Tensor]:
     return [frames[i : i + FRAMES_TOGETHER] for i in range(0, len(frames), FRAMES_TOGETHER)]
 
 
-def _shown(frames: np.ndarray, side: int, mode: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """The shorter side `side` pixels, without antialiasing as VBench has it, normalised: [F, 3, h, w]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+def _shown(
+    frames: Tensor, side: int, mode: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor:
+    """Normalised, [F, 3, h, w], the shorter side `side` pixels; not antialiased, as in VBench."""
+    pixels = frames.permute(0, 3, 1, 2).float()
     height, width = pixels.shape[2:]
     short = min(height, width)
     size = (side * height // short, side * width // short)

@@ -1,0 +1,155 @@
+"""From a model's name to its files: a folder, or a hub id whose files are cached or fetched. No torch."""
+
+import difflib
+import hashlib
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from kvlock.backbones.families import Family, pipeline_names, recognised
+from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
+
+INDEX = "model_index.json"
+SMALL = 100_000_000  # bytes of a file that are read to tell it from another
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+WEIGHTED = ("transformer", "vae", "text_encoder")
+
+
+def family_of(model: str) -> Family:
+    """The family of a known model, or of a hub id or folder by its configs; nothing else is read.
+
+    Raises ValueError for a model that kvlock cannot edit with.
+    """
+    known = known_model(model)
+    if known:
+        return known.spec
+    index = read_config(model, INDEX)
+    name = index.get("_class_name")
+    row = recognised(name, read_config(model, "transformer/config.json")) if _is_name(name) else None
+    if row is None:
+        raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {pipeline_names()}")
+    two_experts = (index.get("transformer_2") or [None])[0] or index.get("boundary_ratio")
+    if two_experts or index.get("expand_timesteps"):
+        raise ValueError(
+            f"model {model!r} is a Wan 2.2 checkpoint; kvlock can edit with Wan 2.1 only so far"
+        )
+    return row
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name in pipeline_names().split(", ")
+
+
+def model_source(model: str) -> str:
+    """The folder or the hub id that a name stands for. Raises ValueError for none of them."""
+    known = known_model(model)
+    if known and known.packaged:
+        folder = files("kvlock") / SHAPES_FOLDER / known.source
+        if not folder.is_dir():
+            raise ValueError(
+                f"model {model!r} comes with kvlock, but {folder} is not there; install kvlock again"
+            )
+        return str(folder)
+    if known:
+        return known.source
+    if model and (Path(model).is_dir() or _is_hub_id(model)):
+        return model
+    names = [m.name for m in KNOWN_MODELS]
+    near = difflib.get_close_matches(model.lower(), names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(names)}"
+    raise ValueError(
+        f"model {model!r} is neither a known name, nor a folder, nor a hub id (owner/name); {hint}"
+    )
+
+
+def _is_hub_id(model: str) -> bool:
+    return model.count("/") == 1 and not model.startswith((".", "/", "~"))
+
+
+def read_config(model: str, name: str) -> dict[str, Any]:
+    """A JSON file of a model, from its folder or from the hub. Raises ValueError where it is none."""
+    source = model_source(model)
+    if Path(source).is_dir():
+        path = Path(source) / name
+    else:
+        from kvlock.backbones.hub import hub_file  # loads the hub's library
+
+        path = hub_file(source, name)
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model {model!r} has no readable {name}; expected a diffusers folder"
+        ) from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds a {type(config).__name__}; expected a JSON object")
+    return config
+
+
+def checkpoint_folder(model: str) -> Path:
+    """The folder with all files of a model, which are fetched if they are not in the cache.
+
+    Raises ValueError where a component is missing or pickled.
+    """
+    source = model_source(model)
+    if Path(source).is_dir():
+        _check_whole(model, Path(source))
+        return Path(source)
+    from kvlock.backbones.hub import hub_folder  # loads the hub's library
+
+    return hub_folder(source, lambda folder: _check_whole(model, folder))
+
+
+def _check_whole(model: str, folder: Path) -> None:
+    """Raise ValueError for a component that is not there, not whole, or not safe."""
+    index = read_config(str(folder), INDEX)
+    needed = [n for n, value in index.items() if isinstance(value, list) and value and value[0]]
+    for component in sorted({*needed, *WEIGHTED}):
+        if not (folder / component).is_dir():
+            raise ValueError(
+                f"model {model!r} lacks its component {component!r}; download the whole folder"
+            )
+    for component in WEIGHTED:
+        names = [f.name for f in (folder / component).glob("*")]
+        if not any(n.endswith(".safetensors") for n in names):
+            pickle = next((n for n in names if n.endswith(PICKLES)), None)
+            found = f"pickled weights ({pickle}), which can run code" if pickle else "no weights"
+            raise ValueError(f"model {model!r} has {found} in {component}/; expected .safetensors")
+        missing = sorted(set(weight_map(folder / component).values()) - set(names))
+        if missing:
+            raise ValueError(f"model {model!r} lacks {component}/{missing[0]}; download it again")
+
+
+def weight_map(component: Path) -> dict[str, str]:
+    """Which file each tensor is in, by the index of sharded weights; empty for a single file."""
+    found = sorted(component.glob("*.safetensors.index.json"), key=lambda path: len(path.name))
+    if not found:
+        return {}
+    try:
+        return dict(json.loads(found[0].read_text())["weight_map"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{found[0]} is no index of weights; download it again") from error
+
+
+def weights_digest(model: str) -> str:
+    """What tells a model's weights from those that stood under the same name before; "" for a hub id.
+
+    Of the bytes where they are few (the built-in models), of names and sizes where they are many.
+    """
+    folder = Path(model_source(model))
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)} {size}".encode())
+        if size < SMALL:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """kvlock's own, in `XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvlock"

@@ -1,0 +1,1 @@
+"""What an edit takes, before it runs: nothing is loaded, nothing is computed."""

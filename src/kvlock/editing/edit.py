@@ -1,0 +1,203 @@
+"""plan, run, write: what every door calls. Nothing is loaded or written before `run` and `write`."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from kvlock.backbones.calibration import model_defaults
+from kvlock.backbones.checkpoints import family_of, known_model
+from kvlock.backbones.families import Family
+from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
+from kvlock.core.config import KVLockConfig
+from kvlock.core.mask import latent_foreground
+from kvlock.core.protocols import Backbone
+from kvlock.core.types import EditRequest, StepRecord
+from kvlock.cost.estimate import Estimator, Place, check_memory, choose_execution
+from kvlock.editing.clips import edit_fitted, fit_of, fitted
+from kvlock.editing.job import EditJob
+from kvlock.media.clip import Clip
+from kvlock.media.composite import composite
+from kvlock.media.fit import Fit, fit_mask, unfit_video
+from kvlock.media.mask_files import dilate_mask, read_mask
+from kvlock.media.video import read_video
+from kvlock.methods.catalogue import CALIBRATED, check_model, method_config
+from kvlock.methods.execution import Execution
+from kvlock.methods.options import MethodConfig
+
+MOST_FRAMES = 1024  # of models whose own limit is not known
+TOY_AREA = 10  # times the toy's own area: a real clip, most likely
+
+OnSteps = Callable[[list[StepRecord]], None]
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """What a job means. mask: bool [F, H, W] at the clip's size. notes: sentences for the user.
+
+    seconds: the denoising by the device's rates, None where they are not known.
+    """
+
+    job: EditJob
+    family: Family
+    clip: Clip
+    mask: Tensor
+    config: MethodConfig
+    execution: Execution
+    fit: Fit
+    requests: tuple[EditRequest, ...]
+    peak_bytes: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many steps `run` reports; FlowEdit makes its edits one after the other."""
+        rounds = 1 if isinstance(self.config, KVLockConfig) else len(self.requests)
+        return rounds * (self.config.num_inference_steps - self.config.first_step)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What `run` made, one a variant. videos: uint8 [F, H, W, 3] at the clip's own size.
+
+    `source_through_vae` gives the source resized and through the model's VAE, at its own size.
+    """
+
+    plan: EditPlan
+    videos: tuple[Tensor, ...]
+    traces: tuple[tuple[StepRecord, ...], ...]
+    source_through_vae: Callable[[], Tensor]
+
+
+def plan(job: EditJob) -> EditPlan:
+    """Read the clip, the mask and the model's configs, and settle everything else.
+
+    Raises ValueError, in one sentence, for what cannot be done: files, model, method, memory.
+    """
+    device = resolve_device(job.device)
+    dtype = resolve_dtype(job.dtype, str(device))
+    family = family_of(job.model)
+    config = job.config or _config(job, family)
+    clip, mask, notes = _read(job, family)
+    estimator = Estimator(job.model, dtype, job.tile_vae)
+    area = family.size if job.size == "auto" else None if job.size == "keep" else job.size
+    size = tuple(clip.frames.shape[:3])
+    fit = fit_of(estimator.backbone, size, area, family.max_frames or MOST_FRAMES)
+    notes += [f"clip: {fit.sentence(job.composite)}", *_warnings(job, clip, mask)]
+    requests = _requests(job, family, clip, mask)
+    asked = {"branches": job.branches, "source_store": job.source_store}
+    given = {name: value for name, value in asked.items() if value is not None}
+    execution, peak = Execution(**given), None
+    if isinstance(config, KVLockConfig):
+        stride = estimator.backbone.vae_stride
+        foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
+        place = Place(device, fit.model, foreground, len(requests), job.offload)
+        execution = choose_execution(estimator, config, place, given)
+        notes += _chosen(execution, given)
+        if job.memory_check:
+            peak = check_memory(estimator, config, execution, place)
+    return EditPlan(
+        job, family, clip, mask, config, execution, fit, tuple(requests), peak, tuple(notes)
+    )
+
+
+def run(
+    planned: EditPlan, on_step: OnSteps | None = None, backbone: Backbone | None = None
+) -> Edits:
+    """Load the model, unless one is given, and edit. `on_step` gets every variant's record of a step."""
+    job = planned.job
+    backbone = backbone or load_backbone(
+        job.model,
+        job.device,
+        job.dtype,
+        job.offload,
+        job.flow_shift,
+        tile_vae=job.tile_vae,
+        compile_blocks=job.compile,
+    )
+    requests = fitted(list(planned.requests), planned.fit)
+    results, latents = edit_fitted(
+        backbone, requests, planned.config, planned.fit, on_step, planned.execution
+    )
+    videos = [result.video for result in results]
+    if job.composite:
+        videos = [composite(planned.clip.frames, video, planned.mask) for video in videos]
+
+    @torch.no_grad()
+    def source_through_vae() -> Tensor:
+        return unfit_video(backbone.decode_video(latents)[0], planned.fit)
+
+    traces = tuple(result.trace for result in results)
+    return Edits(planned, tuple(videos), traces, source_through_vae)
+
+
+def _config(job: EditJob, family: Family) -> MethodConfig:
+    """The model's defaults, then the method's options, then what was asked."""
+    check_model(job.method, family.takes_control)
+    defaults = model_defaults(job.model, job.method in CALIBRATED)
+    return method_config(job.method, defaults, dict(job.options))
+
+
+def _read(job: EditJob, family: Family) -> tuple[Clip, Tensor, list[str]]:
+    """The clip and its mask, and what is to be said of their files."""
+    clip, mask, notes = job.clip, job.mask, []
+    if not isinstance(clip, Clip):
+        rate = Fraction(job.fps).limit_denominator(1001)
+        clip = read_video(clip, family.max_frames or MOST_FRAMES, rate)
+    notes += clip.notes
+    if not isinstance(mask, Tensor):
+        frames, height, width, _ = clip.frames.shape
+        found = read_mask(mask, frames, height, width, job.invert_mask, job.dilate)
+        return clip, found.mask, [*notes, *found.notes]
+    return clip, dilate_mask(~mask if job.invert_mask else mask, job.dilate), notes
+
+
+def _requests(job: EditJob, family: Family, clip: Clip, mask: Tensor) -> list[EditRequest]:
+    """One a variant, of the same tensors."""
+    negative = family.negative_prompt if job.negative_prompt is None else job.negative_prompt
+    base = EditRequest(
+        clip.frames, mask, "", job.source_prompt, negative, 0, job.first_background_seed
+    )
+    return [replace(base, prompt=prompt, seed=seed) for prompt, seed in job.variants]
+
+
+def _warnings(job: EditJob, clip: Clip, mask: Tensor) -> list[str]:
+    """What is allowed, but seldom meant."""
+    warnings = []
+    if mask.all():
+        warnings.append("warning: the mask is full, so there is no background to keep")
+    known = known_model(job.model)
+    if not (known and known.packaged):
+        return warnings
+    words = re.findall(r"\w+", " ".join(job.prompts))
+    unknown = sorted({w for w in words if w.lower() not in _toy_words()})
+    area = clip.frames.shape[1] * clip.frames.shape[2]
+    height, width = known.spec.size or clip.frames.shape[1:3]
+    if unknown or area >= TOY_AREA * height * width:
+        reasons = [f"it has never read {', '.join(unknown)}"] if unknown else []
+        if area >= TOY_AREA * height * width:
+            reasons.append(f"clips of {width}x{height} are all it was trained on")
+        warnings.append(
+            f"warning: {known.name} is the toy, it knows coloured shapes and nothing else "
+            f"({'; '.join(reasons)}); kvlock models lists models for real clips"
+        )
+    return warnings
+
+
+def _toy_words() -> list[str]:
+    from kvlock.shapes.checkpoint import VOCABULARY
+
+    return VOCABULARY
+
+
+def _chosen(execution: Execution, given: dict[str, str]) -> list[str]:
+    """What was chosen because of memory, in the command line's words."""
+    usual, names = Execution(), ("branches", "source_store")
+    names = [n for n in names if n not in given and getattr(execution, n) != getattr(usual, n)]
+    return [
+        f"chosen to save memory: --{name.replace('_', '-')} {getattr(execution, name)}"
+        for name in names
+    ]

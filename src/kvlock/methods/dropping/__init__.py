@@ -1,0 +1,1 @@
+"""Edits whose background is not computed: the source stands in for it."""
