@@ -4,12 +4,12 @@ import pytest
 import torch
 from diffusers.hooks import apply_group_offloading
 from peft import LoraConfig
-
-from support import tiny
-from kvlock.backbones.wan.vace import WanVACEBackbone
-from kvlock.core.edit import edit_clips
 from test_dropping import make_request
 from test_edit import TEXT_LENGTH, config, latents_of
+
+from kvlock.backbones.wan.vace import WanVACEBackbone
+from kvlock.core.edit import edit_clips
+from support import tiny
 
 WAYS = {
     "lock": dict(fusion_ratio=0.7, background_anchor="latents"),
@@ -29,7 +29,9 @@ def way(request):
 
 
 def _agrees(backbone, way, expected, tolerance=2e-5):
-    torch.testing.assert_close(latents_of(backbone, [make_request()], way), expected, atol=tolerance, rtol=1e-4)
+    torch.testing.assert_close(
+        latents_of(backbone, [make_request()], way), expected, atol=tolerance, rtol=1e-4
+    )
 
 
 def test_regional_compile_does_not_recompile_by_step_or_layer(way):
@@ -43,7 +45,9 @@ def test_regional_compile_does_not_recompile_by_step_or_layer(way):
             graphs.append(graph)
             return graph.forward
 
-        backbone.pipe.transformer.compile_repeated_blocks(backend=counting, fullgraph=True, dynamic=True)
+        backbone.pipe.transformer.compile_repeated_blocks(
+            backend=counting, fullgraph=True, dynamic=True
+        )
         _agrees(backbone, way, expected)
         counts.append(len(graphs))
         edit_clips(backbone, [make_request()], way)
@@ -64,7 +68,11 @@ def test_group_offload(backbone, way):
     expected = latents_of(backbone, [make_request()], way)
     device = torch.device("cpu")
     apply_group_offloading(
-        backbone.pipe.transformer, device, device, offload_type="block_level", num_blocks_per_group=1
+        backbone.pipe.transformer,
+        device,
+        device,
+        offload_type="block_level",
+        num_blocks_per_group=1,
     )
     _agrees(backbone, way, expected)
 
@@ -72,7 +80,11 @@ def test_group_offload(backbone, way):
 def test_group_offload_of_several_blocks_is_refused(backbone):
     device = torch.device("cpu")
     apply_group_offloading(
-        backbone.pipe.transformer, device, device, offload_type="block_level", num_blocks_per_group=2
+        backbone.pipe.transformer,
+        device,
+        device,
+        offload_type="block_level",
+        num_blocks_per_group=2,
     )
     with pytest.raises(ValueError, match="expected num_blocks_per_group=1"):
         edit_clips(backbone, [make_request()], config(**WAYS["drop"]))

@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import reference
 import torch
 
-import reference
-from support import tiny
 from kvlock.bench.detector.signals import (
     LONGEST,
     WINDOWS,
@@ -18,6 +17,7 @@ from kvlock.bench.detector.signals import (
 )
 from kvlock.bench.detector.statistics import auc, auc_interval, rank_correlation, within_scenes
 from kvlock.cli import main
+from support import tiny
 
 
 def _randn(*shape, seed):

@@ -5,19 +5,14 @@ import re
 import subprocess
 import sys
 
-import numpy as np
-import pytest
-import torch
-from PIL import Image
-
-import kvlock.edit_command
-from support import tiny
-from kvlock.backbones.known_models import family_of
+import kvlock.editing.outputs
 from kvlock.cli import main
-from kvlock.media.mask import dilate_mask, read_mask
+from kvlock.media.mask_files import dilate_mask, read_mask
 from kvlock.media.video import read_video
-from kvlock.methods.table import METHODS
+from kvlock.methods.catalogue import METHODS
+from kvlock.methods.options import flat
 from kvlock.shapes.scenes import write_scene
+from support import tiny
 
 FILES = {"edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json"}
 

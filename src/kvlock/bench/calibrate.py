@@ -23,10 +23,8 @@ from kvlock.shapes.answers import is_right
 from kvlock.versions import versions
 
 FEWEST = 5
-WATCHED = (
-    "prediction",
-    "window",
-)  # the calibrated methods' own fields that say which variance is meant
+# The calibrated methods' own options that say which variance is meant.
+WATCHED = ("prediction", "window")
 Trace = tuple[StepRecord, ...]
 
 
@@ -76,7 +74,7 @@ def _traces(model: str, suite: Suite, config: KVLockConfig, device: str, dtype: 
     backbone, traces = load_backbone(model, device, dtype), []
     for batch in track(batches_of(suite.items), "calibrate", console=Console(stderr=True)):
         subjects = [load_subject(suite, item, 0) for item in batch]
-        results = edit_subjects(backbone, config, subjects)
+        results = edit_subjects(backbone, model, config, subjects)
         traces += [r.trace for s, r in zip(subjects, results) if _is_good(s, r)]
     return traces
 

@@ -8,7 +8,12 @@ from typing import Any
 from kvlock.backbones.checkpoints import family_of
 from kvlock.bench.suite import Item, Suite
 from kvlock.editing.clips import default_config
-from kvlock.methods.catalogue import COMPOSITE, METHODS, check_model, usable_options
+from kvlock.methods.catalogue import (
+    COMPOSITE,
+    METHODS,
+    check_model,
+    usable_options,
+)
 from kvlock.methods.options import MethodConfig, chosen_options
 
 # The truth, or where it is not known the source, through the VAE: no edit can be better.
@@ -61,7 +66,7 @@ def plan_jobs(
     edits = [m for m in bare if m != CEILING]
     _check(model, edits, overrides)
     configs: dict[str, MethodConfig | None] = dict.fromkeys(bare)
-    configs |= {m: default_config(model, m, **usable_options(m, overrides)) for m in edits}
+    configs |= {m: config_for(model, m, overrides) for m in edits}
     described = {i.id: json.dumps(asdict(i), sort_keys=True) + inputs for i in suite.items}
     return [
         [Job(item.id, model, method, seed, configs[method], described[item.id]) for item in group]
@@ -84,15 +89,22 @@ def method_order(method: str) -> int:
     return [CEILING, "vace", *METHODS].index(method.removesuffix(COMPOSITE))
 
 
+def config_for(model: str, method: str, overrides: dict[str, Any]) -> MethodConfig:
+    """The method's config with those of `overrides`, options by name, that do something in it.
+
+    Raises ValueError for an unknown method, or a value out of its range.
+    """
+    return default_config(model, method, **usable_options(method, overrides))
+
+
 def _check(model: str, edits: list[str], overrides: dict[str, Any]) -> None:
+    control = family_of(model).takes_control
     for method in edits:
-        check_model(method, family_of(model).takes_control)
+        check_model(method, control)
     for name in overrides:
         if not any(name in usable_options(m, overrides) for m in edits):
-            setters = ", ".join(edits)
-            raise ValueError(
-                f"{name} is set by each of {setters} itself, or is not theirs; leave it out"
-            )
+            said = f"{name} is set by each of {', '.join(edits)} itself, or is not theirs"
+            raise ValueError(f"{said}, or does nothing there; leave it out")
 
 
 def _is_plain(letter: str) -> bool:

@@ -15,7 +15,7 @@ from kvlock.methods.options import chosen_options, flat
 
 DRAWS = 10_000
 FEWEST = 5
-ALIKE = ("num_inference_steps", "guidance_scale")  # in each result of one model, as the device
+ALIKE = ("num_inference_steps", "guidance_scale")  # of each method of one model
 Key = tuple[str, int]  # (item, seed)
 Values = dict[Key, float]
 
@@ -61,8 +61,7 @@ def read_rows(out: Path) -> list[Row]:
     """
     _, results = read_results(out)
     _check_one_config(out, results)
-    for name in (*ALIKE, "device"):
-        _check_alike(out, results, name)
+    _check_alike(out, results)
     rows: dict[tuple[str, str], Row] = {}
     for result in results:
         for suffix, scores in result.scores.items():
@@ -146,18 +145,17 @@ def _check_one_config(out: Path, results: list[Result]) -> None:
             )
 
 
-def _check_alike(out: Path, results: list[Result], name: str) -> None:
-    """Every method of a model was run with the same `name`; the VAE's ceiling has no config, and
-    does not count.
-    """
-    seen: dict[str, Any] = {}
+def _check_alike(out: Path, results: list[Result]) -> None:
+    """Every method of a model was run alike; the VAE's ceiling has no config, and does not count."""
+    seen: dict[tuple[str, str], Any] = {}
     for result in results:
-        if result.config is None:
-            continue
-        value = result.device if name == "device" else flat(result.config)[name]
-        if seen.setdefault(result.model, value) != value:
-            said = f"{out} holds {result.model} with {name} {value} and another"
-            raise ValueError(f"{said}; use two folders")
+        if result.config:
+            options = flat(result.config)
+            how = {name: options[name] for name in ALIKE} | {"device": result.device}
+            for name, value in how.items():
+                if seen.setdefault((result.model, name), value) != value:
+                    said = f"{out} holds {result.model} with {name} {value} and another"
+                    raise ValueError(f"{said}; use two folders")
 
 
 def _with_mean(scores: dict[str, float]) -> dict[str, float]:

@@ -74,7 +74,7 @@ def edit_scenes(backbone: Backbone, seeds: range, config: MethodConfig) -> Video
     """The edited clips of scenes, a few at a time."""
     edited = {}
     for group in _groups(seeds):
-        results = edit_subjects(backbone, config, list(group.values()))
+        results = edit_subjects(backbone, "shapes", config, list(group.values()))
         edited |= {seed: result.video for seed, result in zip(group, results)}
     return edited
 
@@ -82,7 +82,7 @@ def edit_scenes(backbone: Backbone, seeds: range, config: MethodConfig) -> Video
 def vae_round_trip(backbone: Backbone, seeds: range) -> Videos:
     """The true edited clips through the VAE and back: no edit can be better."""
     subjects = {seed: subject for group in _groups(seeds) for seed, subject in group.items()}
-    return {seed: round_trip(backbone, subject) for seed, subject in subjects.items()}
+    return {seed: round_trip(backbone, "shapes", subject) for seed, subject in subjects.items()}
 
 
 def score_scenes(edited: Videos) -> dict[int, Scores]:

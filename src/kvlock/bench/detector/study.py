@@ -6,23 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from kvlock.backbones.checkpoints import weights_digest
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.detector.edits import FEEDBACK, TRACED
 from kvlock.bench.detector.report import write_report
 from kvlock.bench.detector.signals import History, across_seeds, signals
+from kvlock.bench.jobs import config_for
 from kvlock.core.branches import Branches
 from kvlock.core.edit import edit_clips
 from kvlock.core.guidance import combine
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import Control, EditRequest, EditResult, Step, StepRecord
-from kvlock.editing.clips import default_config
 from kvlock.media.files import write_json
-from kvlock.methods.catalogue import usable_options
 from kvlock.methods.options import chosen_options
 from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
 from kvlock.shapes.scene import random_edit
@@ -52,9 +51,8 @@ def run_detector(
     """
     if variants < 2 or overrides.get("num_inference_steps", 2) < 2 or not len(scenes):
         raise ValueError("expected 1 scene or more, 2 variants or more, and 2 steps or more")
-    configs: dict[str, Any] = {
-        m: default_config(model, m, **usable_options(m, overrides)) for m in ("plain", *FEEDBACK)
-    }
+    methods = ("plain", *FEEDBACK)
+    configs: dict[str, Any] = {m: config_for(model, m, overrides) for m in methods}
     backbone = load_backbone(model, device)
     record = {
         "model": model,
@@ -88,7 +86,7 @@ def _watch(
         backbone,
         requests,
         configs["plain"],
-        make_forwards=lambda branches: _Watcher(branches, variants, seen),
+        make_forwards=lambda branches: _Watched(branches, variants, seen),
     )
     firsts = requests[: len(scenes)]
     feedback = {m: edit_clips(backbone, firsts, configs[m]) for m in FEEDBACK}
@@ -116,8 +114,11 @@ def _outcome(scene: int, request: EditRequest, result: EditResult) -> dict[str, 
     }
 
 
-class _Watcher:
-    """`Forwards` that take every signal of each step of one batch, the source branch's beside it."""
+class _Watched:
+    """The branches' forwards, and beside them every signal after each step, put into `seen`.
+
+    The source branch runs beside the edit. Of plain sampling: nothing replaces what it predicts.
+    """
 
     computed = None
 
@@ -125,47 +126,47 @@ class _Watcher:
         self, branches: Branches, variants: int, seen: dict[str, list[list[float | None]]]
     ):
         self._branches, self._variants, self._seen = branches, variants, seen
-        self._clips, self._sampler = branches.clips, branches.sampler
         self._history = History()
 
     def predict(
-        self, step: Step, latents: torch.Tensor, source: torch.Tensor, control: Control
-    ) -> list[torch.Tensor]:
-        """As `Branches.predict`."""
+        self, step: Step, latents: Tensor, source: Tensor, control: Control
+    ) -> list[Tensor]:
+        """The branches' own predictions."""
         predictions = self._branches.predict(step, latents, source, control)
         omega = control.guidance_scale
         guided = combine(self._branches, step, predictions, omega, latents, None, None).prediction
-        clean, *branches = (
-            self._sampler.denoised(latents, x, step.index) for x in (guided, *predictions)
+        denoised, conditional, unconditional = (
+            self._branches.sampler.denoised(latents, prediction, step.index)
+            for prediction in (guided, predictions[0], predictions[-1])
         )
-        self._take(step.index, clean, branches)
+        clean = self._source_prediction(step.index, source)
+        self._history = self._history.after(denoised, conditional, clean)
+        self._watch(denoised, unconditional)
         return predictions
 
-    def _take(self, step: int, clean: torch.Tensor, branches: list[torch.Tensor]) -> None:
-        clips = self._clips
-        self._history = self._history.after(clean, branches[0], self._source_prediction(step))
-        found = signals(self._history, branches[-1], clips.source, clips.foreground)
-        found["variance across seeds"] = self._across_seeds(clean)
+    def _watch(self, denoised: Tensor, unconditional: Tensor) -> None:
+        clips = self._branches.clips
+        found = signals(self._history, unconditional, clips.source, clips.foreground)
+        found["variance across seeds"] = self._across_seeds(denoised)
         for name, values in found.items():
             if values is None:
-                numbers: list[float | None] = [None] * len(clips.source)
+                numbers: list[float | None] = [None] * len(denoised)
             else:
                 numbers = values.tolist()
             self._seen.setdefault(name, []).append(numbers)
 
-    def _source_prediction(self, step: int) -> torch.Tensor:
+    def _source_prediction(self, step: int, source: Tensor) -> Tensor:
         """The clean clip as the source branch predicts it, [B, C, F, H, W]."""
-        clips, sampler = self._clips, self._sampler
-        noised = sampler.add_noise(clips.source, clips.noise, step)
-        times = sampler.timestep(step).to(noised.device).expand(len(noised))
-        backbone = self._branches.backbone
-        velocity = backbone.predict(noised, times, clips.source_prompt, clips.condition)
-        return sampler.denoised(noised, velocity, step)
+        branches, clips = self._branches, self._branches.clips
+        timestep = branches.sampler.timestep(step)
+        [velocity] = branches.forward([source], [clips.source_prompt], timestep, [clips.condition])
+        return branches.sampler.denoised(source, velocity, step)
 
-    def _across_seeds(self, denoised: torch.Tensor) -> torch.Tensor:
+    def _across_seeds(self, denoised: Tensor) -> Tensor:
         """The variance over a scene's variants, the same for each of them: [B]."""
         by_variant, foreground = (
-            x.unflatten(0, (self._variants, -1)) for x in (denoised, self._clips.foreground)
+            x.unflatten(0, (self._variants, -1))
+            for x in (denoised, self._branches.clips.foreground)
         )
         return across_seeds(by_variant, foreground[0]).repeat(self._variants)
 
