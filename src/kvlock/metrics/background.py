@@ -3,14 +3,13 @@
 Squared errors are summed as whole numbers, so that PSNR and flicker are the same on every device.
 """
 
-import math
-
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SSIM_WINDOW = 11
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 
 
 def psnr_background(source: Tensor, edited: Tensor, mask: Tensor) -> float:
@@ -56,14 +55,24 @@ def _ssim_map(before: Tensor, after: Tensor) -> Tensor:
 
 def _blurred(maps: Tensor) -> Tensor:
     """Gaussian, sigma 1.5, over 11 pixels; beyond the edge the picture is mirrored. [..., H, W]."""
+    if maps.device.type != "cpu":
+        return blurred_by_torch(maps)
+    window, mirrored = (SSIM_WINDOW, SSIM_WINDOW), cv2.BORDER_REFLECT
+    planes = maps.flatten(0, -3).numpy()
+    blurred = [cv2.GaussianBlur(plane, window, SSIM_SIGMA, borderType=mirrored) for plane in planes]
+    return torch.from_numpy(np.stack(blurred)).view(maps.shape)
+
+
+def blurred_by_torch(maps: Tensor) -> Tensor:
+    """The same on any device; on a CPU ten times slower."""
     reach = SSIM_WINDOW // 2
-    weights = [math.exp(-0.5 * (offset / 1.5) ** 2) for offset in range(-reach, reach + 1)]
+    offsets = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    weights = (-0.5 * (offsets / SSIM_SIGMA) ** 2).exp()
+    planes, kernel = maps.flatten(0, -3)[:, None], (weights / weights.sum()).view(1, 1, 1, -1)
     for _ in range(2):  # rows, then columns
-        edges = maps[..., :reach].flip(-1), maps, maps[..., -reach:].flip(-1)
-        around, size = torch.cat(edges, dim=-1), maps.shape[-1]
-        shifted = (w * around[..., i : i + size] for i, w in enumerate(weights))
-        maps = (sum(shifted) / sum(weights)).transpose(-1, -2)  # type: ignore[union-attr]
-    return maps
+        edges = planes[..., :reach].flip(-1), planes, planes[..., -reach:].flip(-1)
+        planes = F.conv2d(torch.cat(edges, dim=-1), kernel).transpose(-1, -2)
+    return planes[:, 0].view(maps.shape)
 
 
 def psnr_background_multiplied(source: Tensor, edited: Tensor, mask: Tensor) -> float:
