@@ -45,34 +45,38 @@ def ssim_background(source: Tensor, edited: Tensor, mask: Tensor) -> float:
 
 def _ssim_map(before: Tensor, after: Tensor) -> Tensor:
     """SSIM (Wang et al. 2004) at every pixel and channel of two frames, float64 [H, W, 3]."""
-    x, y = (frame.permute(2, 0, 1).double() for frame in (before, after))
-    mean_x, mean_y, xx, yy, xy = _blurred(torch.stack([x, y, x * x, y * y, x * y]))
+    channels = zip(before.unbind(dim=-1), after.unbind(dim=-1))
+    return torch.stack([_ssim_of_channel(x.double(), y.double()) for x, y in channels], dim=-1)
+
+
+def _ssim_of_channel(x: Tensor, y: Tensor) -> Tensor:
+    mean_x, mean_y, xx, yy, xy = map(_blurred, (x, y, x * x, y * y, x * y))
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     above = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    return (above / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).permute(1, 2, 0)
+    return above / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
 
 
-def _blurred(maps: Tensor) -> Tensor:
-    """Gaussian, sigma 1.5, over 11 pixels; beyond the edge the picture is mirrored. [..., H, W]."""
-    if maps.device.type != "cpu":
-        return blurred_by_torch(maps)
+def _blurred(plane: Tensor) -> Tensor:
+    """Gaussian, sigma 1.5, over 11 pixels; beyond the edge the picture is mirrored. [H, W]."""
+    if plane.device.type != "cpu":
+        return blurred_by_torch(plane)
     window, mirrored = (SSIM_WINDOW, SSIM_WINDOW), cv2.BORDER_REFLECT
-    planes = maps.flatten(0, -3).numpy()
-    blurred = [cv2.GaussianBlur(plane, window, SSIM_SIGMA, borderType=mirrored) for plane in planes]
-    return torch.from_numpy(np.stack(blurred)).view(maps.shape)
+    return torch.from_numpy(
+        cv2.GaussianBlur(plane.numpy(), window, SSIM_SIGMA, borderType=mirrored)
+    )
 
 
-def blurred_by_torch(maps: Tensor) -> Tensor:
+def blurred_by_torch(plane: Tensor) -> Tensor:
     """The same on any device; on a CPU ten times slower."""
     reach = SSIM_WINDOW // 2
-    offsets = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    offsets = torch.arange(-reach, reach + 1, device=plane.device, dtype=plane.dtype)
     weights = (-0.5 * (offsets / SSIM_SIGMA) ** 2).exp()
-    planes, kernel = maps.flatten(0, -3)[:, None], (weights / weights.sum()).view(1, 1, 1, -1)
+    kernel = (weights / weights.sum()).view(1, 1, 1, -1)
     for _ in range(2):  # rows, then columns
-        edges = planes[..., :reach].flip(-1), planes, planes[..., -reach:].flip(-1)
-        planes = F.conv2d(torch.cat(edges, dim=-1), kernel).transpose(-1, -2)
-    return planes[:, 0].view(maps.shape)
+        edges = plane[:, :reach].flip(-1), plane, plane[:, -reach:].flip(-1)
+        plane = F.conv2d(torch.cat(edges, dim=-1)[None, None], kernel)[0, 0].T
+    return plane
 
 
 def psnr_background_multiplied(source: Tensor, edited: Tensor, mask: Tensor) -> float:
