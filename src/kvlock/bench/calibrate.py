@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from kvlock.backbones.calibration import calibration_path, write_calibration
+from kvlock.backbones.calibration import calibration_path
 from kvlock.backbones.checkpoints import weights_digest
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.jobs import batches_of
@@ -17,6 +17,7 @@ from kvlock.bench.suite import Suite
 from kvlock.core.config import KVLockConfig
 from kvlock.core.types import EditResult, StepRecord
 from kvlock.editing.clips import default_config
+from kvlock.media.files import write_json
 from kvlock.methods.calibrated import path_variance
 from kvlock.methods.catalogue import CALIBRATED, own_options
 from kvlock.shapes.answers import is_right
@@ -60,7 +61,9 @@ def calibrate(
         "usual": _usual(traces, config.window_steps),
         "versions": versions(),
     }
-    return write_calibration(model, record | watched), len(traces)
+    path = calibration_path(model)
+    write_json(path, record | watched)
+    return path, len(traces)
 
 
 def _check_writable(folder: Path) -> None:

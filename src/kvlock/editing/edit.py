@@ -64,13 +64,15 @@ class EditPlan:
 class Edits:
     """What `run` made, one a variant. videos: uint8 [F, H, W, 3] at the clip's own size.
 
-    `source_through_vae` gives the source resized and through the model's VAE, at its own size.
+    `source_through_vae` gives the source resized and through the model's VAE, at its own size;
+    `device` is where they are measured.
     """
 
     plan: EditPlan
     videos: tuple[Tensor, ...]
     traces: tuple[tuple[StepRecord, ...], ...]
     source_through_vae: Callable[[], Tensor]
+    device: torch.device
 
 
 def plan(job: EditJob) -> EditPlan:
@@ -126,7 +128,7 @@ def run(
         return unfit_video(model.decode_video(latents)[0], planned.fit)
 
     traces = tuple(result.trace for result in results)
-    return Edits(planned, tuple(videos), traces, source_through_vae)
+    return Edits(planned, tuple(videos), traces, source_through_vae, model.device)
 
 
 def _config(job: EditJob, family: Family) -> MethodConfig:

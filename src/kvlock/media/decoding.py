@@ -115,7 +115,7 @@ def _video_stream(path: Path, container: InputContainer):
         only = ", only a cover picture" if container.streams.video else ""
         raise BadVideoError(f"{path}: the file has no video stream{only}")
     best = container.streams.best("video")
-    return next((s for s in films if s is best), films[0])
+    return next((s for s in films if best and s.index == best.index), films[0])
 
 
 def _check_header(path: Path, stream, max_frames: int) -> None:
