@@ -1,10 +1,12 @@
 """The metrics of one edited clip, each under the name of its reading."""
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
+from torch import Tensor
 
-from kvlock.bench.modes import NOTHING, nearest_mode, wanted_mode
+from kvlock.media.composite import composite
+from kvlock.methods.catalogue import COMPOSITE
 from kvlock.metrics.background import (
     flicker_background,
     psnr_background,
@@ -15,12 +17,15 @@ from kvlock.metrics.background import (
 )
 from kvlock.metrics.flow import warp_errors
 from kvlock.metrics.foreground import psnr_inside, ssim_inside
+from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
 from kvlock.shapes.scene import random_edit
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown. `better` is +1 where more is better, -1 where less is, 0 where neither is."""
+    """How a metric is shown. `better` is +1 where more is better, -1 where less is, 0 where neither
+    is.
+    """
 
     name: str
     label: str
@@ -30,7 +35,12 @@ class Metric:
     @property
     def heading(self) -> str:
         """The label with an arrow to the better side."""
-        return self.label + {1: " ↑", -1: " ↓", 0: ""}[self.better]
+        return f"{self.label} {self.arrow}".strip()
+
+    @property
+    def arrow(self) -> str:
+        """Up where more is better, down where less is."""
+        return {1: "↑", -1: "↓", 0: ""}[self.better]
 
 
 BY_NETWORKS = (
@@ -76,15 +86,24 @@ DIMENSIONS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """What a clip is held against: uint8 [F, H, W, 3] each, mask bool [F, H, W]; `truth` and `scene` where known."""
+    """What an edit is compared with: uint8 [F, H, W, 3] each, mask bool [F, H, W]; `truth` and
+    `scene` where known.
+    """
 
-    source: np.ndarray
-    mask: np.ndarray
-    truth: np.ndarray | None = None
+    source: Tensor
+    mask: Tensor
+    truth: Tensor | None = None
     scene: int | None = None
 
 
-def score(edited: np.ndarray, known: Reference) -> dict[str, float]:
+def with_composite(edited: Tensor, known: Reference) -> dict[str, Tensor]:
+    """The edit, uint8 [F, H, W, 3], and the same with the source's pixels outside the mask: by
+    their rows' suffix.
+    """
+    return {"": edited, COMPOSITE: composite(known.source, edited, known.mask)}
+
+
+def score(edited: Tensor, known: Reference) -> dict[str, float]:
     """Every metric that can be measured of an edited clip; one that cannot is left out, never 0."""
     source, mask = known.source, known.mask
     warped, own = warp_errors(source, edited)
@@ -103,10 +122,10 @@ def score(edited: np.ndarray, known: Reference) -> dict[str, float]:
         values["ssim_inside"] = ssim_inside(known.truth, edited, mask)
     if known.scene is not None:
         values |= _mode_scores(edited, known.scene)
-    return {name: float(value) for name, value in values.items() if not np.isnan(value)}
+    return {name: float(value) for name, value in values.items() if not math.isnan(value)}
 
 
-def _mode_scores(edited: np.ndarray, scene: int) -> dict[str, float]:
+def _mode_scores(edited: Tensor, scene: int) -> dict[str, float]:
     """Colour and shape only for edits that leave an object; `right_edit` for every kind of edit."""
     found, wanted = nearest_mode(edited, scene), wanted_mode(random_edit(scene))
     values = {

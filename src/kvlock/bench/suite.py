@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from kvlock.bench.scenes import scene_request
+from kvlock.media.files import write_text
 from kvlock.shapes.scene import random_edit
 
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
@@ -19,14 +19,15 @@ CALIBRATION = range(30000, 30040)  # the scenes that say what is usual for a mod
 class Item:
     """One edit of a suite. Paths are relative to the manifest's folder.
 
-    A clip comes from files (`video`, `mask`, and `truth` where the true edited clip is known) or, in the built-in
-    world, from the `scene` of that seed. `fps` is the rate of a folder of frames.
+    A clip comes from files (`video`, `mask`, and `truth` where the true edited clip is known) or,
+    in the built-in world, from the `scene` of that seed. `fps` is the rate of a folder of frames.
+    Where `negative_prompt` is None, the model family's own is taken.
     """
 
     id: str
     prompt: str
     source_prompt: str = ""
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
     edit_type: str = ""
     video: str = ""
     mask: str = ""
@@ -37,14 +38,14 @@ class Item:
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not ID.fullmatch(self.id):
-            raise ValueError(f"id {self.id!r} is not 1 to 80 of A-Z a-z 0-9 . _ -, a letter, digit or _ first")
+            raise ValueError(
+                f"id {self.id!r} is not 1 to 80 of A-Z a-z 0-9 . _ -, a letter, digit or _ first"
+            )
         for field in fields(self):
-            kinds = _KINDS[field.type]
+            kinds, expected = _KINDS[field.type]
             value = getattr(self, field.name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
-                raise ValueError(
-                    f"{self.id}: {field.name} is {value!r}; expected {getattr(field.type, '__name__', 'a number')}"
-                )
+                raise ValueError(f"{self.id}: {field.name} is {value!r}; expected {expected}")
         if not 0.001 <= self.fps <= 1000:
             raise ValueError(f"{self.id}: fps is {self.fps}; expected above 0, at most 1000")
         if self.scene is None and not (self.video and self.mask):
@@ -55,7 +56,13 @@ class Item:
             raise ValueError(f"{self.id} has no prompt")
 
 
-_KINDS: dict[Any, Any] = {str: str, bool: bool, float: (int, float), int | None: (int, type(None))}
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "text"),
+    str | None: ((str, type(None)), "text or null"),
+    bool: ((bool,), "true or false"),
+    float: ((int, float), "a number"),
+    int | None: ((int, type(None)), "a whole number or null"),
+}  # of a field: what it may hold, and that in JSON's words
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,26 @@ def shapes_suite(name: str, seeds: range) -> Suite:
 
 
 def read_suite(name: str) -> Suite:
-    """`shapes` (the held-out scenes), `shapes-validation`, `shapes-calibration`, or a manifest's path.
+    """`shapes` (the held-out scenes), `shapes-validation`, `shapes-calibration`, or a manifest's
+    path.
 
     Raises ValueError, with the line's number, for what is no manifest.
     """
-    built_in = {"shapes": HELD_OUT, "shapes-validation": VALIDATION, "shapes-calibration": CALIBRATION}
+    built_in = {
+        "shapes": HELD_OUT,
+        "shapes-validation": VALIDATION,
+        "shapes-calibration": CALIBRATION,
+    }
     if name in built_in:
         return shapes_suite(name, built_in[name])
     path = Path(name)
     if not path.is_file():
-        raise ValueError(f"suite {name}: no such manifest; expected {', '.join(built_in)}, or a .jsonl file")
-    items = [_item(path, number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
+        raise ValueError(
+            f"suite {name}: no such manifest; expected {', '.join(built_in)}, or a .jsonl file"
+        )
+    items = [
+        _item(path, number, line) for number, line in enumerate(_lines(path), 1) if line.strip()
+    ]
     if not items:
         raise ValueError(f"{path}: the manifest is empty")
     twice = sorted({i.id for i in items if [j.id for j in items].count(i.id) > 1})
@@ -95,15 +111,16 @@ def read_suite(name: str) -> Suite:
 def write_suite(items: list[Item], path: Path) -> None:
     """One line an item; fields that hold their default are left out."""
     usual = {f.name: f.default for f in fields(Item)}
-    lines = [json.dumps({k: v for k, v in asdict(i).items() if v != usual[k]}, ensure_ascii=False) for i in items]
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    unfinished.rename(path)
+    records = [{k: v for k, v in asdict(item).items() if v != usual[k]} for item in items]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _scene_item(seed: int) -> Item:
-    request, edit = scene_request(seed), random_edit(seed)
-    return Item(f"scene-{seed:05d}", request.prompt, request.source_prompt, edit_type=edit.kind, scene=seed)
+    edit = random_edit(seed)
+    return Item(
+        f"scene-{seed:05d}", edit.prompt, edit.source_prompt, edit_type=edit.kind, scene=seed
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -116,9 +133,10 @@ def _lines(path: Path) -> list[str]:
 def _item(path: Path, number: int, line: str) -> Item:
     try:
         record = json.loads(line)
-        unknown = sorted(set(record) - {f.name for f in fields(Item)})
+        known = [f.name for f in fields(Item)]
+        unknown = sorted(set(record) - set(known))
         if unknown:
-            raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(f.name for f in fields(Item))}")
+            raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(known)}")
         return Item(**record)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}, line {number}: {error}") from error

@@ -1,25 +1,28 @@
-"""`tradeoff.png`: what each method keeps of the background, and how near its edit is to the truth."""
+"""`tradeoff.png`: how well each method keeps the background, and how near it comes to the truth."""
 
 from pathlib import Path
 from typing import Any
 
-from kvlock.bench.runner import CEILING
-from kvlock.bench.table import Row, mean_of
-from kvlock.methods.table import COMPOSITE
+from kvlock.bench.jobs import CEILING
+from kvlock.bench.rows import Row, mean_of
+from kvlock.media.files import whole_file
+from kvlock.methods.catalogue import COMPOSITE
 
 REACH = 5.0  # dB below the best that a panel shows; what lies beyond stands at its edge as a number
 PANELS = {"psnr_background": "PSNR background, dB", "psnr_inside": "PSNR inside to truth, dB"}
 
 
 def plot_tradeoff(rows: list[Row], path: Path) -> bool:
-    """A line a method: background PSNR, PSNR inside to the truth, and as colour the share of right edits.
+    """A line a method: background PSNR, PSNR inside to the truth, and as colour the share of right
+    edits.
 
-    Without the composites, which move every method to the right alike. Returns False, and draws nothing, where no
-    truth is known.
+    Without the composites, which move every method to the right alike. Returns False, and draws
+    nothing, where no truth is known.
     """
     from matplotlib.figure import Figure
 
-    shown = [r for r in rows if "right_edit" in r.values and CEILING not in r.method and COMPOSITE not in r.method]
+    scored = [r for r in rows if "right_edit" in r.values]
+    shown = [r for r in scored if CEILING not in r.method and COMPOSITE not in r.method]
     models = list(dict.fromkeys(r.model for r in shown))
     if not models:
         return False
@@ -31,8 +34,9 @@ def plot_tradeoff(rows: list[Row], path: Path) -> bool:
         panels = part.subplots(1, len(PANELS), sharey=True)
         for axes, (metric, label) in zip(panels, PANELS.items()):
             points = _panel(axes, own, metric, label)
-        part.colorbar(points, ax=panels, label="right edits")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+        part.colorbar(points, ax=panels, label="share of right edits")
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, metadata={"Software": None})
     return True
 
 
@@ -41,10 +45,12 @@ def _panel(axes: Any, rows: list[Row], metric: str, label: str) -> Any:
     edge = max(values) - REACH
     lines = range(len(rows))
     right = [mean_of(r.values["right_edit"]) for r in rows]
-    points = axes.scatter([max(v, edge) for v in values], lines, c=right, cmap="viridis", edgecolors="black", zorder=2)
+    inside = [max(v, edge) for v in values]
+    points = axes.scatter(inside, lines, c=right, cmap="viridis", edgecolors="black", zorder=2)
     for line, value in zip(lines, values):
         if value < edge:
-            axes.annotate(f"{value:.1f}", (edge, line), xytext=(8, 0), textcoords="offset points", va="center")
+            offset = dict(xytext=(8, 0), textcoords="offset points", va="center")
+            axes.annotate(f"{value:.1f}", (edge, line), **offset)
     axes.set_yticks(lines, [r.method for r in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(label)

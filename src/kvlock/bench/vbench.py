@@ -1,70 +1,82 @@
-"""To VBench and back: its own networks for motion smoothness and imaging quality stand in no kept library.
+"""To VBench and back: its own networks for motion smoothness and imaging quality stand in no kept
+library.
 
-VBench pins versions that kvlock cannot share, so it runs in an environment of its own, on a folder of clips.
+VBench pins versions that kvlock cannot share, so it runs in an environment of its own, on a folder
+of clips.
 """
 
 import json
 import shutil
 from pathlib import Path
 
-from kvlock.bench.jobs import Workplace
-from kvlock.bench.networks import add_scores, read_results
-from kvlock.bench.runner import MOST_FRAMES, load_subject
-from kvlock.bench.scores import DIMENSIONS, IMAGING
-from kvlock.media.composite import composite
+from kvlock.bench.results import Result, Scores, add_scores, read_results
+from kvlock.bench.scores import DIMENSIONS, IMAGING, with_composite
+from kvlock.bench.subjects import MOST_FRAMES, load_subject
 from kvlock.media.video import read_video, write_video
-from kvlock.methods.table import COMPOSITE
+from kvlock.methods.catalogue import COMPOSITE
+from kvlock.work.folder import JobFolder
 
 
 def export_videos(out: Path, folder: Path) -> int:
-    """Every edit under `out`, with and without composite, as one folder of clips named by their jobs.
+    """Every edit under `out`, with and without composite, as one folder of clips named by their
+    jobs.
 
     Returns how many. Raises ValueError where there is no result, or `folder` is not empty.
     """
-    results, suite = read_results(out)
+    suite, results = read_results(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder; give another")
     folder.mkdir(parents=True, exist_ok=True)
     items = {item.id: item for item in suite.items}
     for result in results:
-        path = out / "results" / result["folder"] / "edited.mp4"
-        shutil.copyfile(path, folder / f"{result['folder']}.mp4")
-        clip, known = read_video(path, MOST_FRAMES), load_subject(suite, items[result["job"]["item"]], 0).known
-        pasted = composite(known.source, clip.frames, known.mask)
-        write_video(folder / f"{result['folder']}{COMPOSITE}.mp4", pasted, clip, lossless=True)
+        shutil.copyfile(result.video, folder / f"{result.name}.mp4")
+        clip = read_video(result.video, MOST_FRAMES)
+        known = load_subject(suite, items[result.item], 0).known
+        pasted = with_composite(clip.frames, known)[COMPOSITE]
+        write_video(folder / f"{result.name}{COMPOSITE}.mp4", pasted, clip, lossless=True)
     return 2 * len(results)
 
 
 def import_scores(out: Path, file: Path) -> str:
-    """Take VBench's `*_eval_results.json` of an exported folder in; returns how many scores of which dimensions.
+    """Take VBench's `*_eval_results.json` of an exported folder in; returns how many scores of
+    which dimensions.
 
     Raises ValueError for a file that is none, or that scores no clip of `out`.
     """
-    results, _ = read_results(out)
-    known = {f"{r['folder']}{suffix}": (r["folder"], suffix) for r in results for suffix in ("", COMPOSITE)}
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    _, results = read_results(out)
+    known = {f"{r.name}{suffix}": (r, suffix) for r in results for suffix in ("", COMPOSITE)}
+    found: dict[str, tuple[Result, Scores]] = {}
     counts: dict[str, int] = {}
-    for name, stem, value in _read(file):
+    for dimension, stem, value in _read(file):
         if stem in known:
-            folder, suffix = known[stem]
-            found.setdefault(folder, {}).setdefault(suffix, {})[name] = value
-            counts[name] = counts.get(name, 0) + 1
+            result, suffix = known[stem]
+            _, scores = found.setdefault(result.name, (result, {}))
+            scores.setdefault(suffix, {})[dimension] = value
+            counts[dimension] = counts.get(dimension, 0) + 1
     if not found:
-        raise ValueError(f"{file} scores no clip of {out}; expected the clips of kvlock bench export-vbench")
-    for folder, scores in found.items():
-        add_scores(Workplace(out), folder, scores, "VBench")
+        expected = "expected the clips of kvlock bench export-vbench"
+        raise ValueError(f"{file} scores no clip of {out}; {expected}")
+    for result, scores in found.values():
+        add_scores(JobFolder(out), result, scores, "VBench")
     return ", ".join(f"{count} of {len(known)} clips: {name}" for name, count in counts.items())
 
 
 def _read(file: Path) -> list[tuple[str, str, float]]:
-    """(dimension, clip's name, score in [0, 1]); VBench leaves single clips' imaging quality in 0 to 100."""
+    """(dimension, clip's name, score in [0, 1]); VBench leaves single clips' imaging quality in 0
+    to 100.
+    """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         return [
-            (name, Path(entry["video_path"]).stem, float(entry["video_results"]) / (100 if name == IMAGING else 1))
+            (name, Path(entry["video_path"]).stem, _share(name, entry["video_results"]))
             for name, (_, entries) in record.items()
             if name in DIMENSIONS
             for entry in entries
         ]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file} is not VBench's *_eval_results.json ({type(error).__name__}: {error})") from error
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{file} is not VBench's *_eval_results.json ({why})") from error
+
+
+def _share(dimension: str, value: float) -> float:
+    return float(value) / (100 if dimension == IMAGING else 1)

@@ -1,5 +1,7 @@
 """`kvlock shapes`: the built-in world."""
 
+# pyright: reportInvalidTypeForm=false
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +22,7 @@ class ShapesRender:
 
     def run(self) -> None:
         """Write the scenes."""
-        from kvlock.bench.scenes import render_scenes
+        from kvlock.shapes.scenes import render_scenes
 
         render_scenes(range(self.seed, self.seed + self.num), Path(self.out))
         print(f"{self.num} scenes in {self.out}")
@@ -33,15 +35,15 @@ class ShapesTrain:
     out: str
     """Folder for the training state and, at the end, the two model folders."""
     stage: str = "all"
-    """all, vae, latents, transformer, decoder or export."""
+    """all, vae, latents, vace, text-to-video, decoder or export."""
     vae_steps: int = 6000
     """Steps of the VAE, 4 crops each."""
-    transformer_steps: int = 12000
-    """Steps of the transformer, 16 clips each."""
+    transformer_steps: int = 40000
+    """Steps of each of the two transformers."""
     decoder_steps: int = 1500
     """Steps of the decoder alone, on whole clips."""
-    clips: int = 12000
-    """Clips that the transformer sees."""
+    clips: int = 16000
+    """Clips that the transformers see."""
     init: str = ""
     """A trained shapes-vace folder to start from; empty starts from random weights."""
     device: str = "auto"
@@ -50,8 +52,7 @@ class ShapesTrain:
     def run(self) -> None:
         """Run the stages."""
         from kvlock.backbones.loading import resolve_device
-        from kvlock.bench.shapes_evaluation import draw_samples
-        from kvlock.bench.training_curve import plot_training
+        from kvlock.bench.training import draw_samples, plot_training
         from kvlock.shapes.training import train_world
 
         steps = dict(
@@ -91,7 +92,7 @@ class ShapesEvaluate:
 
     def run(self) -> None:
         """Measure and print."""
-        from kvlock.bench.shapes_evaluation import evaluate_world
+        from kvlock.bench.world import evaluate_world
 
         evaluate_world(
             Path(self.out),
@@ -114,7 +115,7 @@ Shapes = (
 class ShapesGroup:
     """The built-in world of moving shapes."""
 
-    action: Annotated[Shapes, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    action: Annotated[Shapes, tyro.conf.arg(name="")]
 
     def run(self) -> None:
         """Run the chosen action."""

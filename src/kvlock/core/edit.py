@@ -73,7 +73,7 @@ def _denoise(
         sigma2 = measure(config.signal, window, branches.backbone.patch_size)
         control = control_at(config, step, sigma2, clips.source[:, 0, 0, 0, 0])
         v = forwards.predict(step, z, source_at(k), control)
-        guided = combine(config, step, v, control.guidance_scale, z, sampler, carried)
+        guided = combine(branches, step, v, control.guidance_scale, z, kept, carried)
         carried = guided.carried
         watched = guided.prediction if config.signal.prediction == "guided" else v[0]
         x0_hats = (*x0_hats, sampler.denoised(z, watched, k))[-config.window_steps :]

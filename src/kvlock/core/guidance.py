@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kvlock.core.config import KVLockConfig
-from kvlock.core.protocols import Sampler
+from kvlock.core.branches import Branches
 from kvlock.core.types import Step
 
 
@@ -20,38 +19,49 @@ class Guided:
 
 
 def combine(
-    config: KVLockConfig,
+    branches: Branches,
     step: Step,
     predictions: list[Tensor],
     omega: Tensor,
     latents: Tensor,
-    sampler: Sampler,
+    kept: Tensor | None,
     carried: Tensor | None,
 ) -> Guided:
-    """The predictions of a step's branches, conditional first, with omega [B]."""
-    guidance, k = config.guidance, step.index
-    if k < config.count(guidance.zero_init_steps):
+    """The predictions of a step's branches, conditional first, with omega [B].
+
+    kept: bool [B, F, H, W], the latents that the step decides; None is all. What replaces the
+    others has no say in s* or in a projection.
+    """
+    config, sampler, k = branches.config, branches.sampler, step.index
+    if k < config.count(config.guidance.zero_init_steps):
         return Guided(torch.zeros_like(latents))
     if len(predictions) == 1:
         return Guided(predictions[0])
-    conditional, unconditional = predictions
-    if guidance.projection and k >= config.first_lock_step:
-        clean = [sampler.denoised(latents, prediction, k) for prediction in predictions]
-        denoised, carried = guidance.projection.combine(*clean, omega, carried)
+    cond, uncond = predictions
+    projection = config.guidance.projection
+    if projection and k >= config.first_lock_step:
+        cond, uncond = sampler.denoised(latents, cond, k), sampler.denoised(latents, uncond, k)
+        denoised, carried = projection.combine(cond, uncond, omega, kept, carried)
         return Guided(sampler.prediction_for(latents, denoised, k), carried=carried)
-    if not guidance.unconditional_scale:
-        return Guided(guide(conditional, unconditional, omega, torch.ones_like(omega)))
-    scale = optimal_scale(conditional, unconditional)
-    return Guided(guide(conditional, unconditional, omega, scale), scale)
+    if not config.guidance.unconditional_scale:
+        return Guided(guide(cond, uncond, omega, torch.ones_like(omega)))
+    scale = optimal_scale(cond, uncond, kept)
+    return Guided(guide(cond, uncond, omega, scale), scale)
 
 
-def optimal_scale(conditional: Tensor, unconditional: Tensor) -> Tensor:
-    """s* = <v_cond, v_uncond> / (||v_uncond||^2 + 1e-8), per clip over all elements, float32 [B].
+def optimal_scale(conditional: Tensor, unconditional: Tensor, kept: Tensor | None = None) -> Tensor:
+    """s* = <v_cond, v_uncond> / (||v_uncond||^2 + 1e-8), per clip over what is kept, float32 [B].
 
     CFG-Zero*, arXiv 2503.18886; KV-Lock, guidance.
     """
-    cond, uncond = conditional.float().flatten(1), unconditional.float().flatten(1)
+    cond, uncond = within(conditional.float(), kept), within(unconditional.float(), kept)
+    cond, uncond = cond.flatten(1), uncond.flatten(1)
     return (cond * uncond).sum(1) / (uncond.square().sum(1) + 1e-8)
+
+
+def within(x: Tensor, kept: Tensor | None) -> Tensor:
+    """`x` [B, C, F, H, W], zero outside of what is kept, bool [B, F, H, W]; None keeps all."""
+    return x if kept is None else x * kept[:, None]
 
 
 def guide(
