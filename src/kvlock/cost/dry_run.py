@@ -52,9 +52,7 @@ class Cost:
             value = getattr(self, name)
             return value + more * (value - getattr(shallower, name))
 
-        return Cost(
-            self.branches, at("linear_flops"), at("attention_flops"), at("peak_bytes")
-        )
+        return Cost(self.branches, at("linear_flops"), at("attention_flops"), at("peak_bytes"))
 
     def times(self, count: int) -> "Cost":
         """The same so many times, one after the other."""
