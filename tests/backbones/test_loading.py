@@ -12,11 +12,11 @@ from diffusers import (
     WanVACETransformer3DModel,
 )
 
-from support import tiny
 from kvlock.backbones.known_models import KNOWN_MODELS, known_model
 from kvlock.backbones.loading import load_backbone
 from kvlock.backbones.sampler import FlowSampler, check_flow_matching, with_flow_shift
 from kvlock.core.config import KVLockConfig
+from support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import Tensor
 from kvlock.backbones.wan.t2v import WanBackbone
 from kvlock.backbones.wan.vace import WanVACEBackbone
 from kvlock.core.branches import Branches
+from kvlock.core.clips import prepare_clips
 from kvlock.core.protocols import Backbone, Forwards
 from kvlock.core.types import Control, EditRequest, EditResult, Step
 from kvlock.methods.catalogue import METHODS, method_config
@@ -138,6 +139,14 @@ def watching(config: Any, execution: Execution, report: Callable) -> Callable[[B
     """What `make_forwards` of the core's `edit_clips` takes."""
     make = forwards_of(config, execution)
     return lambda branches: Watching(branches, make(branches), report)
+
+
+def branches_of(backbone: Any, requests: list[EditRequest], config: Any) -> Branches:
+    """What the forwards of an edit are made from, without editing."""
+    with torch.no_grad():
+        clips = prepare_clips(backbone, requests)
+    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
+    return Branches(backbone, sampler, clips, config)
 
 
 class World:

@@ -27,7 +27,13 @@ def token_mask(latent, patch):
     for f in range(frames):
         for y in range(height):
             for x in range(width):
-                out.append(bool(latent[f * pt : (f + 1) * pt, y * ph : (y + 1) * ph, x * pw : (x + 1) * pw].any()))
+                out.append(
+                    bool(
+                        latent[
+                            f * pt : (f + 1) * pt, y * ph : (y + 1) * ph, x * pw : (x + 1) * pw
+                        ].any()
+                    )
+                )
     return torch.tensor(out)
 
 
@@ -39,7 +45,9 @@ def fuse(new, source, foreground, alpha):
             if foreground[token]:
                 out[token, channel] = new[token, channel]
             else:
-                out[token, channel] = alpha * source[token, channel] + (1 - alpha) * new[token, channel]
+                out[token, channel] = (
+                    alpha * source[token, channel] + (1 - alpha) * new[token, channel]
+                )
     return out
 
 
@@ -70,8 +78,10 @@ def control(variance, step, steps, kappa, tau, omega, lower, boost):
     return min(max(ratio, 0.0), 1.0), omega * min(max(ratio, lower), boost)
 
 
-def optimal_scale(conditional, unconditional):
-    """s* of CFG-Zero*, one clip."""
+def optimal_scale(conditional, unconditional, kept=None):
+    """s* of CFG-Zero*, one clip [C, F, H, W]; of the latents that are kept, bool [F, H, W]."""
+    if kept is not None:
+        conditional, unconditional = conditional[:, kept], unconditional[:, kept]
     dot = sum(float(a) * float(b) for a, b in zip(conditional.flatten(), unconditional.flatten()))
     norm = sum(float(b) ** 2 for b in unconditional.flatten())
     return dot / (norm + 1e-8)
@@ -86,8 +96,18 @@ def guided(conditional, unconditional, omega, scale):
     return out
 
 
-def projected(conditional, unconditional, omega, average, momentum=-0.5, eta=0.0):
-    """APG on denoised predictions of one clip, flattened lists; `average` is a list or None."""
+def projected(conditional, unconditional, omega, average, momentum=-0.5, eta=0.0, kept=None):
+    """APG on denoised predictions of one clip; `average` is a list or None.
+
+    kept: bool [F, H, W]; what is not kept stays the conditional's and counts nowhere.
+    """
+    if kept is not None:
+        result, chosen = (
+            conditional.double().clone(),
+            (conditional[:, kept], unconditional[:, kept]),
+        )
+        result[:, kept], average = projected(*chosen, omega, average, momentum, eta)
+        return result, average
     c, u = (x.double().flatten().tolist() for x in (conditional, unconditional))
     delta = [a - b for a, b in zip(c, u)]
     if average is not None:
@@ -128,7 +148,9 @@ def shifted(start, noise, foreground, beta):
         std_z = math.sqrt(float(((z - z.mean()) ** 2).mean()) + 1e-5)
         std_r = math.sqrt(float(((r - r.mean()) ** 2).mean()) + 1e-5)
         new = [(float(v) - float(z.mean())) / std_z * std_r + float(r.mean()) for v in z]
-        out[c][foreground] = torch.tensor([beta * n + (1 - beta) * float(v) for n, v in zip(new, z)]).to(out.dtype)
+        out[c][foreground] = torch.tensor(
+            [beta * n + (1 - beta) * float(v) for n, v in zip(new, z)]
+        ).to(out.dtype)
     return out
 
 
