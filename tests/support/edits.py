@@ -21,6 +21,7 @@ from kvlock.methods.parts import Drop
 from support import reference, tiny
 
 STEPS = 6
+OMEGA = 5.0  # the default guidance scale
 TEXT_LENGTH = 16
 BACKBONES = {"wan": (WanBackbone, tiny.wan_pipe), "wan-vace": (WanVACEBackbone, tiny.vace_pipe)}
 BATCHED, SEQUENTIAL = Execution("batched"), Execution("sequential")

@@ -102,10 +102,7 @@ def projected(conditional, unconditional, omega, average, momentum=-0.5, eta=0.0
     kept: bool [F, H, W]; what is not kept stays the conditional's and counts nowhere.
     """
     if kept is not None:
-        result, chosen = (
-            conditional.double().clone(),
-            (conditional[:, kept], unconditional[:, kept]),
-        )
+        chosen, result = (conditional[:, kept], unconditional[:, kept]), conditional.clone()
         result[:, kept], average = projected(*chosen, omega, average, momentum, eta)
         return result, average
     c, u = (x.double().flatten().tolist() for x in (conditional, unconditional))
