@@ -111,11 +111,14 @@ def watched(
 
 def counted(backbone: Any) -> list[int]:
     """The branches of each of the backbone's forwards from here on."""
-    counts, predict, packed = [], backbone.predict, backbone.predict_packed
-    backbone.predict = lambda latents, *rest: counts.append(len(latents)) or predict(latents, *rest)
-    backbone.predict_packed = lambda branches, *rest: (
-        counts.append(len(branches)) or packed(branches, *rest)
-    )
+    counts: list[int] = []
+
+    def counting(forward: Callable) -> Callable:
+        return lambda batch, *rest: counts.append(len(batch)) or forward(batch, *rest)
+
+    for name in ("predict", "predict_packed"):
+        if hasattr(backbone, name):
+            setattr(backbone, name, counting(getattr(backbone, name)))
     return counts
 
 
