@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import reference
 import torch
+<<<<<<< HEAD
 from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
 from kvlock.methods.table import method_config
 from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, latents_of
@@ -39,18 +40,45 @@ FREE = dict(unconditional_scale=False, adaptive_guidance=False)
 def backbone(request):
     cls, pipe = BACKBONES[request.param]
     return cls(pipe(), TEXT_LENGTH)
+=======
+
+from kvlock.core import edit as kv_lock
+from kvlock.core.clips import prepare_clips
+from kvlock.core.config import KVLockConfig
+from kvlock.methods.dropping.tokens import computed_latents, computed_tokens, token_sets
+from kvlock.methods.edit import edit_clips
+from support import reference
+from support.edits import (
+    BATCHED,
+    SEQUENTIAL,
+    STEPS,
+    Unpacked,
+    config,
+    counted,
+    dropped,
+    latents_of,
+    watching,
+    wide_request,
+)
+
+FREE = config("plain", background_anchor="none")
+>>>>>>> tests
 
 
 class _SlowProcessor:
-    """Self-attention over the visible tokens; an edit's background keys and values are the source's of last time."""
+    """Self-attention over the visible tokens; an edit's background keys are the source's last."""
 
     def __init__(self, computed, visible):
         self.computed, self.visible = computed, visible
         self.is_source = False
 
+<<<<<<< HEAD
     def __call__(
         self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None
     ):
+=======
+    def __call__(self, attn, hidden_states, text=None, attention_mask=None, rotary_emb=None):
+>>>>>>> tests
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(hidden_states)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
@@ -65,34 +93,44 @@ class _SlowProcessor:
 
 @torch.no_grad()
 def _slow_edit(backbone, request, config):
-    """The full computation with alpha = 1 everywhere and the source's latents pasted, one forward a row.
+    """The full computation with alpha = 1 and the source's latents pasted, one branch a forward.
 
-    With APG, and with omega as `fast` has it: 0.85 of omega_0 in the lock steps, 1 outside the interval.
+    With APG, and with omega as `fast` has it: 0.85 of omega_0 in the lock steps, 1 outside the
+    interval.
     """
-    clips = prepare_clips(backbone, [request])
+    clips, drop = prepare_clips(backbone, [request]), config.drop
     sampler = backbone.sampler(config.num_inference_steps, multistep=False)
-    computed = computed_tokens(clips.foreground, backbone.patch_size, config.drop_margin)
-    sets = token_sets(computed[0], config.background_context)
+    computed = computed_tokens(clips.foreground, backbone.patch_size, drop.drop_margin)
+    sets = token_sets(computed[0], drop.background_context)
     visible = torch.zeros(computed.numel(), dtype=torch.bool).index_fill(0, sets.source, True)
-    processors = [_SlowProcessor(computed.flatten(), visible) for _ in backbone.attention_sites()]
     own = computed_latents(computed, backbone.patch_size)
+<<<<<<< HEAD
     kept = clips.foreground if config.background_anchor == "latents" else own
     every = (
         round(config.source_refresh * STEPS) if config.source_refresh < 1 else config.source_refresh
     )
     for site, processor in zip(backbone.attention_sites(), processors):
+=======
+    kept = clips.foreground if config.source.background_anchor == "latents" else own
+    every = drop.source_refresh if drop.source_refresh >= 1 else round(drop.source_refresh * STEPS)
+    sites = backbone.attention_sites(torch.tensor(0.0))
+    processors = [_SlowProcessor(computed.flatten(), visible) for _ in sites]
+    for site, processor in zip(sites, processors):
+>>>>>>> tests
         site.module.processor = processor
 
     def velocity(latents, prompt, step, is_source=False):
         for processor in processors:
             processor.is_source = is_source
-        embeds = backbone.encode_prompt([prompt])
-        return backbone.predict(latents, sampler.timestep(step)[None], embeds, clips.condition)
+        encoded, time = backbone.encode_prompt([prompt]), sampler.timestep(step)[None]
+        return backbone.predict(latents, time, encoded, clips.condition)
 
+    guidance = config.guidance
     latents, average = clips.start, None
     for step in range(config.num_inference_steps):
         sigma = sampler.sigmas[step]
         if step % every == 0:
+<<<<<<< HEAD
             velocity(
                 sampler.add_noise(clips.source, clips.noise, step),
                 request.source_prompt,
@@ -104,26 +142,50 @@ def _slow_edit(backbone, request, config):
             return torch.where(
                 own[:, None], latents - sigma * velocity(latents, prompt, step), clips.source
             )
+=======
+            source = sampler.add_noise(clips.source, clips.noise, step)
+            velocity(source, request.source_prompt, step, is_source=True)
+
+        def denoised(prompt, step=step, sigma=sigma, latents=latents):
+            clean = latents - sigma * velocity(latents, prompt, step)
+            return torch.where(own[:, None], clean, clips.source)
+>>>>>>> tests
 
         clean = denoised(request.prompt)
-        if config.guidance_interval[0] <= sigma <= config.guidance_interval[1]:
+        if guidance.guidance_interval[0] <= sigma <= guidance.guidance_interval[1]:
             uncond = denoised(request.negative_prompt)
+<<<<<<< HEAD
             if config.guidance == "apg" and step >= STEPS - config.lock_steps:
                 clean, average = reference.projected(
                     clean[0], uncond[0], 0.85 * config.guidance_scale, average
                 )
                 clean = clean[None].float()
+=======
+            if guidance.projection and step >= STEPS - config.lock_steps:
+                omega = 0.85 * guidance.guidance_scale
+                projected = reference.projected(clean[0], uncond[0], omega, average, kept=kept[0])
+                clean, average = projected[0][None].float(), projected[1]
+>>>>>>> tests
             else:
-                clean = uncond + config.guidance_scale * (clean - uncond)
+                clean = uncond + guidance.guidance_scale * (clean - uncond)
         latents = sampler.step(latents, (latents - clean) / sigma, step)
+<<<<<<< HEAD
         latents = torch.where(
             kept[:, None], latents, sampler.add_noise(clips.source, clips.noise, step + 1)
         )
+=======
+        source = sampler.add_noise(clips.source, clips.noise, step + 1)
+        latents = torch.where(kept[:, None], latents, source)
+>>>>>>> tests
     return latents
 
 
 @pytest.mark.parametrize(
+<<<<<<< HEAD
     "fields",
+=======
+    "options",
+>>>>>>> tests
     [
         dict(),
         dict(drop_margin=0),
@@ -132,19 +194,21 @@ def _slow_edit(backbone, request, config):
     ],
     ids=["all", "no margin", "refresh 2", "context"],
 )
-def test_dropping_is_the_full_computation_with_alpha_1_and_pasted_latents(backbone, fields):
-    request = make_request()
-    settings = config(drop_background="all", background_anchor="none", **FREE, **fields)
+def test_dropping_is_the_full_computation_with_alpha_1_and_pasted_latents(backbone, options):
+    request, settings = wide_request(), dropped(FREE, **options)
     fast = latents_of(backbone, [request], settings)
-    torch.testing.assert_close(fast, _slow_edit(backbone, request, settings), atol=2e-5, rtol=1e-4)
+    slow = _slow_edit(backbone, request, settings)
+    torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-4)
 
 
 def test_fast_is_what_the_slow_steps_give(backbone):
-    """The default method: margin computed but not kept, source every 2nd of 6 steps, context, APG in an interval."""
-    request, settings = make_request(), config("fast")
-    guided = [0.5 <= sigma for sigma in backbone.sampler(STEPS, multistep=False).sigmas[:STEPS]]
-    assert 0 < sum(guided) < STEPS and settings.refresh_steps == 2
+    """Margin computed but not kept, source every 2nd of 6 steps, context, APG in an interval."""
+    request, settings = wide_request(), config("fast")
+    levels = backbone.sampler(STEPS, multistep=False).sigmas
+    guided = [0.5 <= sigma for sigma in levels[:STEPS]]
+    assert 0 < sum(guided) < STEPS and settings.drop.refresh_steps(settings) == 2
     fast = latents_of(backbone, [request], settings)
+<<<<<<< HEAD
     torch.testing.assert_close(fast, _slow_edit(backbone, request, settings), atol=5e-5, rtol=1e-4)
 
 
@@ -296,32 +360,75 @@ def test_clips_of_different_masks_are_dropped_together_as_alone(backbone):
         [make_request(0), make_request(1)],
         config(drop_background="locked", source_refresh=2),
     )
+=======
+    slow = _slow_edit(backbone, request, settings)
+    torch.testing.assert_close(fast, slow, atol=5e-5, rtol=1e-4)
+
+
+def test_what_is_dropped_is_the_source_and_s_star_knows_it(backbone):
+    """What every branch of a step that drops predicts of dropped latents is the source."""
+    request, seen = wide_request(), []
+    clips = prepare_clips(backbone, [request])
+    clean = clips.source
+    settings = dropped(config(background_anchor="none"), drop_steps="locked", drop_margin=0)
+    report = lambda step, branches: seen.append((step, branches))  # noqa: E731
+    make = watching(settings, BATCHED, report)
+    result = kv_lock.edit_clips(backbone, [request], settings, make_forwards=make)[0]
+    tokens = computed_tokens(clips.foreground, backbone.patch_size, 0)
+    own = computed_latents(tokens, backbone.patch_size)[:, None].expand_as(clean)
+    assert [step.dropped for step, _ in seen] == [False] * 2 + [True] * 4
+    for step, branches in seen:
+        assert len(branches) == 2
+        for branch in branches:
+            assert torch.allclose(branch[~own], clean[~own], atol=1e-5) == step.dropped
+    assert [r.fusion_ratio for r in result.trace] == [0.0] * 2 + [1.0] * 4
+    latents = latents_of(backbone, [request], settings)
+    assert torch.equal(latents[~own], clean[~own])
+    assert not torch.allclose(latents[own], clean[own])
+
+
+def test_clips_of_different_masks_are_dropped_together_as_alone(backbone):
+    requests = [wide_request(0), wide_request(1)]
+    settings = dropped(config(), drop_steps="locked", source_refresh=2)
+>>>>>>> tests
     together = latents_of(backbone, requests, settings)
     alone = torch.cat([latents_of(backbone, [r], settings) for r in requests])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
 
 
-def test_where_the_source_is_held_changes_nothing(backbone):
-    settings = config(drop_background="all", source_refresh=3)
-    device, host = (
-        latents_of(backbone, [make_request()], dataclasses.replace(settings, source_store=s))
-        for s in ("device", "host")
+@pytest.mark.parametrize("options", [dict(), dict(source_refresh=4)], ids=["each step", "each 4th"])
+def test_the_source_runs_as_often_as_it_should(backbone, options):
+    counts = counted(backbone)
+    edit_clips(backbone, [wide_request()], dropped(config("s-omega"), **options))
+    every = options.get("source_refresh", 1)
+    assert counts == [2 + (step % every == 0) for step in range(STEPS)]
+    counts.clear()
+    locked = dropped(config(), drop_steps="locked", **options)
+    edit_clips(backbone, [wide_request()], locked)
+    assert counts == [2, 2] + [2 + (step % every == 0) for step in range(4)]
+
+
+def test_steps_that_do_not_drop_run_as_the_execution_says(backbone):
+    settings, requests = dropped(config(), drop_steps="locked"), [wide_request()]
+    batched, sequential = (
+        latents_of(backbone, requests, settings, e) for e in (BATCHED, SEQUENTIAL)
     )
-    assert torch.equal(device, host)
+    torch.testing.assert_close(batched, sequential, atol=1e-4, rtol=0)
+    counts = counted(backbone)
+    edit_clips(backbone, requests, settings, SEQUENTIAL)
+    assert counts == [1] * 4 + [3] * 4
 
 
-def test_outside_the_guidance_interval_the_conditional_runs_alone(backbone):
-    levels = backbone.sampler(STEPS, multistep=False).sigmas
-    settings = config("plain", guidance_interval=(levels[4], levels[1]))
-    rows = _counted(backbone)
-    result = edit_clips(backbone, [make_request()], settings)[0]
-    assert [r.guidance_scale for r in result.trace] == [1.0, 5.0, 5.0, 5.0, 5.0, 1.0]
-    assert rows == [1, 2, 2, 2, 2, 1]
-    never = config("plain", guidance_interval=(0.0, 0.0))
-    off = config("plain", guidance_scale=1.0)
-    assert torch.equal(*(latents_of(backbone, [make_request()], c) for c in (never, off)))
+def test_a_mask_of_the_whole_clip_drops_nothing(backbone):
+    request = wide_request()
+    request = dataclasses.replace(request, mask=torch.ones_like(request.mask))
+    dropping = latents_of(backbone, [request], dropped(FREE))
+    anchored = config("plain", background_anchor="latents")
+    plain = latents_of(backbone, [request], anchored)
+    torch.testing.assert_close(dropping, plain, atol=1e-4, rtol=1e-4)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "fields", [dict(), dict(drop_background="all", source_refresh=2), dict(rows="sequential")]
 )
@@ -410,3 +517,8 @@ def _counted(backbone):
     backbone.predict = lambda latents, *rest: rows.append(len(latents)) or predict(latents, *rest)
     backbone.predict_packed = lambda told, *rest: rows.append(len(told)) or packed(told, *rest)
     return rows
+=======
+def test_a_family_that_cannot_pack_is_refused(backbone):
+    with pytest.raises(ValueError, match="cannot drop the background yet; take a method that"):
+        edit_clips(Unpacked(backbone), [wide_request()], dropped(KVLockConfig(lock=None)))
+>>>>>>> tests
