@@ -4,22 +4,22 @@ import json
 
 import numpy as np
 import pytest
-import reference
 import torch
-from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
-from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
-from test_edit import STEPS, backbone, make_request  # noqa: F401
-from test_methods import OMEGA, World, _latents
 
+import reference
+import tiny
 from kvlock.backbones.calibration import calibration_path, read_usual
 from kvlock.cli import main
+from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.core.config import KVLockConfig
 from kvlock.core.fusion import fusion_weight
 from kvlock.core.schedule import control_at
 from kvlock.core.variance import windowed_variance
 from kvlock.editing import default_config, edit_clips
+from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
 from kvlock.shapes.scenes import write_scene
-from support import tiny
+from test_edit import STEPS, backbone, make_request  # noqa: F401
+from test_methods import OMEGA, World, _latents
 
 USUAL = ((1.0, 0.5), (0.9, 0.004), (0.6, 0.02), (0.2, 0.01))
 
