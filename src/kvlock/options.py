@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any, Literal, get_args, get_origin
 
 Steps = int | float  # a count of steps, or a fraction of N
 Range = tuple[Callable[[Any], bool], str]  # what a value must be, and that in words
+NUMBERS: dict[Any, Any] = {int: int, float: (int, float), Steps: (int, float)}
 
 SHARE: Range = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
 POSITIVE: Range = (lambda x: x > 0, "above 0")
 FROM_0: Range = (lambda x: x >= 0, "0 or more")
 FROM_1: Range = (lambda x: x >= 1, "1 or more")
+FINITE: Range = (isfinite, "a number")
 FRACTION: Range = (lambda x: 0 < x <= 1, "above 0 and at most 1")
 STEPS: Range = (
     lambda x: x >= 0 and (isinstance(x, int) or x <= 1),
@@ -39,6 +42,9 @@ class Part:
             if get_origin(f.type) is Literal:
                 names = get_args(f.type)
                 require(value in names, self, f.name, f"one of {', '.join(names)}")
+            elif f.type is bool:
+                require(isinstance(value, bool), self, f.name, "True or False")
             elif allowed:
-                number = isinstance(value, (int, float)) == (f.type in (int, float, Steps))
-                require(number and allowed[0](value), self, f.name, allowed[1])
+                sound = isinstance(value, NUMBERS.get(f.type, object)) and allowed[0](value)
+                whole = "a whole number, " if f.type is int else ""
+                require(sound, self, f.name, whole + allowed[1])

@@ -15,9 +15,9 @@ from diffusers import (
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor, nn
 
-from support import tiny
+from kvlock.backbones.seam import AttentionSite
 from kvlock.backbones.wan.t2v import attention_sites
-from kvlock.core.protocols import AttentionSite
+from support import tiny
 
 
 @dataclass(frozen=True)

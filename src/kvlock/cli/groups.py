@@ -21,5 +21,4 @@ def group(kind: Any) -> Any:
 
 def plain(kind: Any, metavar: str = "") -> Any:
     """An option whose help says all there is to say of its default."""
-    words = {"metavar": metavar} if metavar else {}
-    return Annotated[kind, tyro.conf.arg(help_behavior_hint="", **words)]
+    return Annotated[kind, tyro.conf.arg(help_behavior_hint="", metavar=metavar or None)]

@@ -45,8 +45,10 @@ def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
         raise ValueError(
             "clips edited together have different sizes; expected one size and frame count"
         )
-    names = ("source_prompt", "prompt", "negative_prompt")
-    prompts = [backbone.encode_prompt([getattr(r, name) for r in requests]) for name in names]
+    source_prompt, prompt, negative_prompt = (
+        backbone.encode_prompt([getattr(r, name) for r in requests])
+        for name in ("source_prompt", "prompt", "negative_prompt")
+    )
     keys = [_source_key(r) for r in requests]
     sources = list(dict.fromkeys(keys))
     firsts, source_of = [keys.index(key) for key in sources], [sources.index(key) for key in keys]
@@ -60,7 +62,19 @@ def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
     noise = _noise([_background_seed(r) for r in requests], source)
     seeds = [r.seed for r in requests]
     start = torch.where(foreground[:, None], _noise(seeds, source), noise)
-    return Clips(*prompts, source, noise, start, foreground, condition, firsts, source_of, seeds)
+    return Clips(
+        source_prompt,
+        prompt,
+        negative_prompt,
+        source,
+        noise,
+        start,
+        foreground,
+        condition,
+        firsts,
+        source_of,
+        seeds,
+    )
 
 
 def _source_key(request: EditRequest) -> tuple[int, int, str, int]:

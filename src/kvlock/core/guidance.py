@@ -37,15 +37,16 @@ def combine(
         return Guided(torch.zeros_like(latents))
     if len(predictions) == 1:
         return Guided(predictions[0])
-    projection, scale = config.guidance.projection, torch.ones_like(omega)
+    cond, uncond = predictions
+    projection = config.guidance.projection
     if projection and k >= config.first_lock_step:
-        clean = [sampler.denoised(latents, prediction, k) for prediction in predictions]
-        denoised, carried = projection.combine(*clean, omega, kept, carried)
+        cond, uncond = sampler.denoised(latents, cond, k), sampler.denoised(latents, uncond, k)
+        denoised, carried = projection.combine(cond, uncond, omega, kept, carried)
         return Guided(sampler.prediction_for(latents, denoised, k), carried=carried)
     if not config.guidance.unconditional_scale:
-        return Guided(guide(*predictions, omega, scale))
-    scale = optimal_scale(*predictions, kept)
-    return Guided(guide(*predictions, omega, scale), scale)
+        return Guided(guide(cond, uncond, omega, torch.ones_like(omega)))
+    scale = optimal_scale(cond, uncond, kept)
+    return Guided(guide(cond, uncond, omega, scale), scale)
 
 
 def optimal_scale(conditional: Tensor, unconditional: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -53,7 +54,8 @@ def optimal_scale(conditional: Tensor, unconditional: Tensor, kept: Tensor | Non
 
     CFG-Zero*, arXiv 2503.18886; KV-Lock, guidance.
     """
-    cond, uncond = (within(x.float(), kept).flatten(1) for x in (conditional, unconditional))
+    cond, uncond = within(conditional.float(), kept), within(unconditional.float(), kept)
+    cond, uncond = cond.flatten(1), uncond.flatten(1)
     return (cond * uncond).sum(1) / (uncond.square().sum(1) + 1e-8)
 
 

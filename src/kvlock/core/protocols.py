@@ -1,5 +1,7 @@
 """What the paper needs from the world, a model and its sampler, and where other methods plug in."""
 
+# pyright: reportReturnType=false
+
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -125,7 +127,8 @@ class Forwards(Protocol):
     and source [B, C, F, H, W] at the step's noise level.
     """
 
-    computed: Tensor | None
+    @property
+    def computed(self) -> Tensor | None: ...
 
     def predict(
         self, step: Step, latents: Tensor, source: Tensor, control: Control
@@ -135,7 +138,8 @@ class Forwards(Protocol):
 class Injection(Protocol):
     """Plugs into the lock: alpha's factor at a step, 0 to 1; the source's weight inside the mask."""
 
-    foreground_ratio: float
+    @property
+    def foreground_ratio(self) -> float: ...
 
     def weight(self, step: int, config: "KVLockConfig") -> float: ...
 

@@ -55,6 +55,12 @@ def fit_of(
     return fit
 
 
+def clip_size(video: Tensor) -> tuple[int, int, int]:
+    """(frames, height, width) of uint8 [F, H, W, 3]."""
+    frames, height, width, _ = video.shape
+    return frames, height, width
+
+
 def edit(
     backbone: Backbone,
     request: EditRequest,
@@ -88,7 +94,7 @@ def edit_variants(
     """
     for request in requests:
         check_request(request)
-    fit = fit or fit_of(backbone, requests[0].video.shape[:3], None, None)
+    fit = fit or fit_of(backbone, clip_size(requests[0].video), None, None)
     return edit_fitted(backbone, fitted(requests, fit), config, fit, on_step, execution)[0]
 
 

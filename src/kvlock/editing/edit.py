@@ -17,7 +17,7 @@ from kvlock.core.mask import latent_foreground
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, StepRecord
 from kvlock.cost.estimate import Estimator, Place, check_memory, choose_execution
-from kvlock.editing.clips import edit_fitted, fit_of, fitted
+from kvlock.editing.clips import clip_size, edit_fitted, fit_of, fitted
 from kvlock.editing.job import EditJob
 from kvlock.media.clip import Clip
 from kvlock.media.composite import composite
@@ -84,13 +84,12 @@ def plan(job: EditJob) -> EditPlan:
     clip, mask, notes = _read(job, family)
     estimator = Estimator(job.model, dtype, job.tile_vae)
     area = family.size if job.size == "auto" else None if job.size == "keep" else job.size
-    size = tuple(clip.frames.shape[:3])
-    fit = fit_of(estimator.backbone, size, area, family.max_frames or MOST_FRAMES)
+    fit = fit_of(estimator.backbone, clip_size(clip.frames), area, family.max_frames or MOST_FRAMES)
     notes += [f"clip: {fit.sentence(job.composite)}", *_warnings(job, clip, mask)]
     requests = _requests(job, family, clip, mask)
     asked = {"branches": job.branches, "source_store": job.source_store}
     given = {name: value for name, value in asked.items() if value is not None}
-    execution, peak = Execution(**given), None
+    execution, peak = Execution(**given), None  # type: ignore[arg-type]
     if isinstance(config, KVLockConfig):
         stride = estimator.backbone.vae_stride
         foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
@@ -109,7 +108,7 @@ def run(
 ) -> Edits:
     """Load the model, unless one is given, and edit. `on_step` gets every variant's record of a step."""
     job = planned.job
-    backbone = backbone or load_backbone(
+    model = backbone or load_backbone(
         job.model,
         job.device,
         job.dtype,
@@ -120,7 +119,7 @@ def run(
     )
     requests = fitted(list(planned.requests), planned.fit)
     results, latents = edit_fitted(
-        backbone, requests, planned.config, planned.fit, on_step, planned.execution
+        model, requests, planned.config, planned.fit, on_step, planned.execution
     )
     videos = [result.video for result in results]
     if job.composite:
@@ -128,7 +127,7 @@ def run(
 
     @torch.no_grad()
     def source_through_vae() -> Tensor:
-        return unfit_video(backbone.decode_video(latents)[0], planned.fit)
+        return unfit_video(model.decode_video(latents)[0], planned.fit)
 
     traces = tuple(result.trace for result in results)
     return Edits(planned, tuple(videos), traces, source_through_vae)

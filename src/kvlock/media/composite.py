@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -18,9 +19,10 @@ def composite(
     for name, pixels in (("dilate", dilate), ("feather", feather)):
         if pixels < 0:
             raise ValueError(f"{name} is {pixels}; expected 0 or more pixels")
-    result = source.clone()
+    result = source.clone(memory_format=torch.contiguous_format)
     for shown, after, inside in zip(result, edited, mask):
-        _paste(shown.numpy(), after.numpy(), inside.numpy(), dilate, feather)
+        pasted = np.ascontiguousarray(after.numpy())
+        _paste(shown.numpy(), pasted, inside.numpy(), dilate, feather)
     return result
 
 

@@ -30,13 +30,15 @@ def reports() -> Iterator[list[Report]]:
     Python for them to end.
     """
     with _capturing:
-        before = av.logging.get_level()
+        before = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)  # what the last file's reader said counts again
         try:
             with av.logging.Capture(local=True) as found:
                 yield found
         finally:
-            av.logging.set_level(before)
+            av.logging.set_level(before[0])
+            av.logging.set_skip_repeated(before[1])
 
 
 def check_reports(path: Path, found: list[Report], codec: str, form: str) -> list[str]:

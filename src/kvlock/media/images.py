@@ -1,5 +1,6 @@
 """Picture files: PNG and JPEG, turned upright, 16 bits scaled to 8."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +32,13 @@ def frame_files(folder: Path) -> list[Path]:
 def open_image(path: Path) -> Image.Image:
     """An image, decoded and upright; raises BadVideoError where it is none or too large."""
     try:
-        image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            size = f"{image.width}x{image.height}"
-            raise BadVideoError(f"{path}: {size} is larger than {MAX_PIXELS} pixels")
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on EXIF that it cannot read, for one
+            return _upright_image(path)
     except BadVideoError:
         raise
     except Exception as error:  # Pillow, too: OSError, SyntaxError, ValueError, bomb errors
         raise BadVideoError(f"{path}: cannot be read as an image ({error})") from error
-    turn = TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
 
 
 def read_frames(folder: Path, max_frames: int) -> tuple[np.ndarray, list[str]]:
@@ -84,10 +81,14 @@ def alpha(image: Image.Image) -> np.ndarray | None:
     return found if found.min() < 255 else None
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    if is_deep(image):
-        return np.repeat(scaled_to_8_bits(np.asarray(image))[..., None], 3, axis=-1)
-    return np.asarray(image.convert("RGB"))
+def _upright_image(path: Path) -> Image.Image:
+    image = Image.open(path)
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width}x{image.height}"
+        raise BadVideoError(f"{path}: {size} is larger than {MAX_PIXELS} pixels")
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -95,3 +96,11 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # EXIF that cannot be read turns nothing
         return 1
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if is_deep(image):
+        return np.repeat(scaled_to_8_bits(np.asarray(image))[..., None], 3, axis=-1)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of the direct way
+    return np.asarray(image.convert("RGB"))

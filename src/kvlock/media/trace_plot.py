@@ -3,9 +3,13 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvlock.core.types import StepRecord
 from kvlock.media.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VARIANCE, ALPHA = "variance inside the mask", "alpha: pull toward the source"
 OMEGA, SCALE = "omega: guidance", "s*: scale of the unconditional prediction"
@@ -19,11 +23,22 @@ def plot_trace(
     first_lock_step: int | None = None,
     guidance_clamp: float | None = None,
 ) -> None:
-    """Write a PNG of the variance, alpha, omega and s* over the steps, each where it is in use.
+    """Write `trace_figure` as a PNG; the same trace gives the same bytes."""
+    figure = trace_figure(trace, threshold, first_lock_step, guidance_clamp)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, metadata={"Software": None})
+
+
+def trace_figure(
+    trace: Sequence[StepRecord],
+    threshold: float | None,
+    first_lock_step: int | None = None,
+    guidance_clamp: float | None = None,
+) -> "Figure":
+    """The variance, alpha, omega and s* over the steps, each where it is in use.
 
     `threshold` is drawn into the variance; the steps from `first_lock_step` on are shaded; omega's
-    axis goes from 0 to `guidance_clamp`, the highest that the method allows. The same trace gives
-    the same bytes.
+    axis goes from 0 to `guidance_clamp`, the highest that the method allows.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -53,8 +68,7 @@ def plot_trace(
     figure.axes[-1].set_xlabel("step")
     figure.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[-1].set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, dpi=110, metadata={"Software": None})
+    return figure
 
 
 def _panels(trace: Sequence[StepRecord]) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kvlock.core.config import KVLockConfig, Lock
 from kvlock.methods.fading import fading_weight
-from kvlock.options import FROM_0, SHARE, STEPS, Part, Steps, option
+from kvlock.options import FINITE, FROM_0, SHARE, STEPS, Part, Steps, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ class Calibration(Part):
         (),
         "(noise level, variance) pairs of the model, from kvlock calibrate",
         (
-            lambda pairs: all(0 <= sigma <= 1 and variance > 0 for sigma, variance in pairs),
+            lambda pairs: all(len(p) == 2 and 0 <= p[0] <= 1 and p[1] > 0 for p in pairs),
             "pairs of a noise level from 0 to 1 and a variance above 0",
         ),
     )
@@ -73,8 +73,10 @@ class Calibration(Part):
 class APG(Part):
     """Adaptive projected guidance in the lock steps (arXiv 2410.02416)."""
 
-    apg_momentum: float = option(-0.5, "beta of adaptive projected guidance")
-    apg_parallel: float = option(0.0, "eta: how much of the part parallel to the conditional stays")
+    apg_momentum: float = option(-0.5, "beta of adaptive projected guidance", FINITE)
+    apg_parallel: float = option(
+        0.0, "eta: how much of the part parallel to the conditional stays", FINITE
+    )
 
     def combine(
         self,

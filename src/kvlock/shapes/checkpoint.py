@@ -1,4 +1,4 @@
-"""The components of the built-in model, from the real classes, and the two folders they are saved to."""
+"""The parts of the built-in models, from the real classes, and the folders they are saved to."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ VOCABULARY = ["<pad>", "</s>", "<unk>", "a", "an", "and", "empty", "background",
 
 
 def build_vae() -> AutoencoderKLWan:
-    """8x in space, 4x in time, 16 channels; the first 2x in space is a pixel unshuffle (`patch_size`)."""
+    """8x in space, 4x in time, 16 channels; `patch_size` is a pixel unshuffle, the first 2x."""
     return AutoencoderKLWan(
         base_dim=40,
         z_dim=16,
@@ -42,22 +42,28 @@ def build_vae() -> AutoencoderKLWan:
     )
 
 
-def build_transformer() -> WanVACETransformer3DModel:
-    """The VACE model; its trunk alone is the text-to-video model."""
-    return WanVACETransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=6,
-        attention_head_dim=32,
-        in_channels=16,
-        out_channels=16,
-        text_dim=TEXT_DIM,
-        freq_dim=256,
-        ffn_dim=768,
-        num_layers=6,
-        rope_max_seq_len=64,
-        vace_layers=[0, 2, 4],
-        vace_in_channels=96,
-    )
+_TRUNK = dict(
+    patch_size=(1, 1, 1),
+    num_attention_heads=4,
+    attention_head_dim=64,
+    in_channels=16,
+    out_channels=16,
+    text_dim=TEXT_DIM,
+    freq_dim=256,
+    ffn_dim=1024,
+    num_layers=5,
+    rope_max_seq_len=64,
+)
+
+
+def build_vace() -> WanVACETransformer3DModel:
+    """The model that fills a hole, control at layers 0 and 2; a token is 8x8 pixels."""
+    return WanVACETransformer3DModel(**_TRUNK, vace_layers=[0, 2], vace_in_channels=96)
+
+
+def build_text_to_video() -> WanTransformer3DModel:
+    """The text-to-video model: the same trunk, with weights of its own."""
+    return WanTransformer3DModel(**_TRUNK)
 
 
 def build_text_encoder() -> UMT5EncoderModel:
@@ -79,31 +85,34 @@ def build_text_encoder() -> UMT5EncoderModel:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word."""
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=512,
     )
 
 
-def text_to_video_trunk(vace: WanVACETransformer3DModel) -> WanTransformer3DModel:
-    """The trunk of the VACE model as a model of its own."""
-    names = ("vace_layers", "vace_in_channels")
-    config = {k: v for k, v in vace.config.items() if not k.startswith("_") and k not in names}
-    trunk = WanTransformer3DModel.from_config(config)
-    trunk.load_state_dict({k: v for k, v in vace.state_dict().items() if not k.startswith("vace_")})
-    return trunk.eval()
-
-
 def save_folders(
-    out: Path, vae: AutoencoderKLWan, text_encoder: UMT5EncoderModel, vace: WanVACETransformer3DModel
+    out: Path,
+    vae: AutoencoderKLWan,
+    text_encoder: UMT5EncoderModel,
+    vace: WanVACETransformer3DModel,
+    text_to_video: WanTransformer3DModel,
 ) -> None:
-    """Write `shapes-t2v` and `shapes-vace` under `out`, standard diffusers folders in half precision."""
+    """Write `shapes-t2v` and `shapes-vace` under `out`, diffusers folders in half precision."""
     shared = dict(tokenizer=build_tokenizer(), text_encoder=text_encoder.half(), vae=vae.half())
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
     pipelines = {
-        "shapes-t2v": WanPipeline(transformer=text_to_video_trunk(vace).half(), scheduler=scheduler, **shared),
+        "shapes-t2v": WanPipeline(transformer=text_to_video.half(), scheduler=scheduler, **shared),
         "shapes-vace": WanVACEPipeline(transformer=vace.half(), scheduler=scheduler, **shared),
     }
     for name, pipeline in pipelines.items():
@@ -112,7 +121,7 @@ def save_folders(
 
 
 def set_latent_statistics(vae: AutoencoderKLWan, latents: torch.Tensor) -> None:
-    """Write the per-channel mean and standard deviation of `latents` [B, C, F, H, W] into the VAE's config."""
+    """Write mean and standard deviation of `latents` [B, C, F, H, W] by channel into the config."""
     vae.register_to_config(
         latents_mean=[round(float(x), 4) for x in latents.float().mean(dim=(0, 2, 3, 4))],
         latents_std=[round(float(x), 4) for x in latents.float().std(dim=(0, 2, 3, 4))],
@@ -121,5 +130,8 @@ def set_latent_statistics(vae: AutoencoderKLWan, latents: torch.Tensor) -> None:
 
 def latent_statistics(vae: AutoencoderKLWan) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation from the VAE's config, [1, C, 1, 1, 1]."""
-    mean, std = (torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+    mean, std = (
+        torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1)
+        for name in ("latents_mean", "latents_std")
+    )
     return mean, std

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import reference
 from kvlock.core.mask import latent_foreground, token_foreground
+from support import reference
 
 STRIDES = [(4, 8, 8), (8, 4, 4), (6, 8, 8), (1, 2, 2), (4, 16, 16)]
 PATCHES = [(1, 2, 2), (2, 2, 2), (1, 1, 1)]
@@ -13,7 +13,9 @@ PATCHES = [(1, 2, 2), (2, 2, 2), (1, 1, 1)]
 @pytest.mark.parametrize("stride", STRIDES)
 def test_latent_mask_is_the_causal_maximum(stride):
     generator = torch.Generator().manual_seed(sum(stride))
-    mask = torch.rand(2, 2 * stride[0] + 1, 2 * stride[1], 3 * stride[2], generator=generator) > 0.995
+    mask = (
+        torch.rand(2, 2 * stride[0] + 1, 2 * stride[1], 3 * stride[2], generator=generator) > 0.995
+    )
     expected = torch.stack([reference.latent_mask(m, stride) for m in mask])
     assert torch.equal(latent_foreground(mask, stride), expected)
 

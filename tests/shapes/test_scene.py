@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
-from diffusers import WanVACEPipeline
 
 from kvlock.shapes import checkpoint
 from kvlock.shapes.render import render_mask, render_scene, signed_distance
@@ -22,8 +20,6 @@ from kvlock.shapes.scene import (
     replace_shape,
     reshape,
 )
-from kvlock.shapes.train_transformer import mask_channels, training_mask
-from kvlock.shapes.train_vae import TRAINING_SEEDS
 
 SIZE = (9, 96, 96)
 
@@ -95,17 +91,3 @@ def test_unknown_edit_and_kind_are_named():
         signed_distance("hexagon", np.zeros(1), np.zeros(1))
 
 
-def test_mask_channels_are_those_of_the_vace_pipeline():
-    mask = torch.from_numpy(render_mask(random_edit(2), *SIZE))
-    pipe = WanVACEPipeline.__new__(WanVACEPipeline)
-    object.__setattr__(pipe, "transformer", checkpoint.build_transformer())
-    object.__setattr__(pipe, "vae_scale_factor_spatial", 8)
-    object.__setattr__(pipe, "vae_scale_factor_temporal", 4)
-    expected = pipe.prepare_masks(mask.float()[None, None], [[]])[0]
-    assert torch.equal(mask_channels(mask).float(), expected)
-
-
-def test_training_masks_hold_the_edits_mask():
-    for seed in range(TRAINING_SEEDS, TRAINING_SEEDS + 12):
-        edit = random_edit(seed)
-        assert not (render_mask(edit, *SIZE) & ~training_mask(edit, seed)).any()

@@ -1,4 +1,4 @@
-"""Training the world's video VAE: reconstruction of rendered clips, some with a grey hole as VACE sees them."""
+"""Training the world's video VAE: rendered clips, some with a grey hole as VACE sees them."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from kvlock.shapes.render import render_mask, render_scene
 from kvlock.shapes.scene import random_edit
-from kvlock.shapes.trainer import train
+from kvlock.shapes.training.loop import train
 
 TRAINING_SEEDS = 1_000_000  # training draws scenes from here on; everything below is held out
 KL_WEIGHT = 3e-5
 L1_WEIGHT = 0.05
 HOLE_SHARE = 0.25
-CENTRED_SHARE = 0.8  # crops that follow an object: drawn anywhere, most of them would show little but background
+CENTRED_SHARE = 0.8  # crops that follow an object; drawn anywhere, most show only background
 OBJECT_WEIGHT = 4.0  # of the pixels inside an object's disc in the loss
 
 
 def clip_batch(seeds: range, frames: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
-    """Rendered clips in [-1, 1], [B, 3, F, crop, crop], a share of them with the edit's mask greyed out; loss weights.
+    """Rendered clips in [-1, 1], [B, 3, F, crop, crop], some with a grey hole; loss weights.
 
-    The weights, [B, 1, F, crop, crop], are OBJECT_WEIGHT where the edit's object is shown and 1 elsewhere.
+    The weights, [B, 1, F, crop, crop], are OBJECT_WEIGHT where the edit's object is shown, else 1.
     """
     clips, weights = [], []
     for seed in seeds:
@@ -41,9 +41,8 @@ def clip_batch(seeds: range, frames: int, size: int, crop: int) -> tuple[Tensor,
         window = slice(None), slice(y, y + crop), slice(x, x + crop)
         clips.append(clip[window])
         weights.append(weight[window])
-    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).contiguous(), torch.from_numpy(np.stack(weights))[
-        :, None
-    ]
+    batch = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).contiguous()
+    return batch, torch.from_numpy(np.stack(weights))[:, None]
 
 
 def train_vae(
@@ -69,7 +68,9 @@ def train_vae(
 
     def loss_at(step: int) -> dict[str, Tensor]:
         first = TRAINING_SEEDS + step * batch + (50_000_000 if decoder_only else 0)
-        clips, weight = (x.to(device) for x in clip_batch(range(first, first + batch), frames, size, crop))
+        clips, weight = (
+            x.to(device) for x in clip_batch(range(first, first + batch), frames, size, crop)
+        )
         generator = torch.Generator(device).manual_seed(step)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             posterior = vae.encode(clips).latent_dist
@@ -79,21 +80,13 @@ def train_vae(
         kl = posterior.kl().sum() / latents.numel()
         weighted = ((error.square() + L1_WEIGHT * error.abs()) * weight).mean() / weight.mean()
         inside = (error.square() * (weight > 1)).sum() / (3 * (weight > 1).sum()).clamp(min=1)
-        return {"loss": weighted + KL_WEIGHT * kl, "mse": error.square().mean(), "inside": inside, "kl": kl}
+        return {
+            "loss": weighted + KL_WEIGHT * kl,
+            "mse": error.square().mean(),
+            "inside": inside,
+            "kl": kl,
+        }
 
     ema = train(vae, loss_at, folder, steps, learning_rate)
     vae.load_state_dict(ema, strict=False)
     vae.requires_grad_(True).eval()
-
-
-@torch.no_grad()
-def round_trip_psnr(vae: AutoencoderKLWan, seeds: range, frames: int, size: int) -> list[float]:
-    """PSNR in dB of encode (mode) and decode, per held-out clip, whole frames, 8-bit range, mean over frames."""
-    values = []
-    for seed in seeds:
-        clip = torch.from_numpy(render_scene(random_edit(seed).target, frames, size, size)).permute(3, 0, 1, 2)[None]
-        decoded = vae.decode(vae.encode(clip.to(vae.device) / 127.5 - 1).latent_dist.mode()).sample
-        pixels = (decoded.cpu() * 127.5 + 127.5).round().clamp(0, 255)
-        mse = (pixels - clip).square().mean(dim=(0, 1, 3, 4))
-        values.append(float((10 * torch.log10(255**2 / mse)).mean()))
-    return values

@@ -1,0 +1,100 @@
+"""The stages of training write folders that load, and start from a trained model."""
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanPipeline, WanVACEPipeline
+from safetensors.torch import load_file
+
+from kvlock.backbones.known_models import SHAPES_FOLDER
+from kvlock.backbones.loading import load_backbone
+from kvlock.shapes.render import render_mask
+from kvlock.shapes.training import flow, latents, train_world, validation
+from kvlock.shapes.training.vae import HOLE_SHARE, OBJECT_WEIGHT, clip_batch
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """One shard of two clips a bucket, and two validation scenes after every step."""
+    monkeypatch.setattr(latents, "SHARD", 2)
+    monkeypatch.setattr(flow, "LOOK_EVERY", 1)
+    monkeypatch.setattr(validation, "SCENES", replace(validation.SCENES, batch=2))
+
+
+def test_clips_for_the_vae_depend_on_their_seed_alone():
+    (batch, weight), (again, again_weight) = (
+        clip_batch(range(first, 9), 9, 96, 48) for first in (5, 7)
+    )
+    assert batch.shape == (4, 3, 9, 48, 48) and torch.equal(batch[2:], again)
+    assert weight.shape == (4, 1, 9, 48, 48) and torch.equal(weight[2:], again_weight)
+    assert batch.abs().max() <= 1
+
+
+def test_crops_for_the_vae_follow_the_object_and_weigh_it_unless_it_is_a_hole():
+    _, weight = clip_batch(range(40), 9, 96, 56)
+    weighed = (weight > 1).flatten(1).float().mean(1)
+    anywhere = np.mean([render_mask(latents.random_edit(s), 9, 96, 96).mean() for s in range(40)])
+    assert weighed[weighed > 0].mean() > 1.5 * anywhere
+    holes = [s for s in range(40) if np.random.default_rng(s).random() < HOLE_SHARE]
+    assert holes and all((weight[s] == 1).all() for s in holes)
+    assert set(weight.unique().tolist()) == {1.0, OBJECT_WEIGHT} and len(holes) < 20
+
+
+def test_every_stage_runs_and_the_folders_load_with_diffusers(tmp_path, small):
+    steps, sampled = {"vae": 1, "transformer": 1, "decoder": 1}, []
+    train_world(tmp_path, "all", steps, 2, "cpu", lambda *where: sampled.append(where))
+    assert sampled == [(tmp_path, 1)]
+    names = ("shapes-t2v", "shapes-vace")
+    bytes_ = sum(f.stat().st_size for name in names for f in (tmp_path / name).rglob("*.*"))
+    shared = sum(
+        (tmp_path / "shapes-t2v" / part).stat().st_size
+        for part in ("vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
+    )
+    assert bytes_ - shared < 38e6
+    for name, cls in zip(names, (WanPipeline, WanVACEPipeline)):
+        pipe = cls.from_pretrained(tmp_path / name, local_files_only=True)
+        assert len(set(pipe.vae.config.latents_std)) > 1
+        assert load_backbone(str(tmp_path / name)).vae_stride == (4, 8, 8)
+    for name, sampled_too in (("vace", True), ("text-to-video", False)):
+        line = json.loads((tmp_path / name / "validation.jsonl").read_text())
+        assert line["step"] == 1 and line["error at 0.8"] > 0
+        assert ("PSNR inside" in line) == sampled_too
+
+
+def test_training_can_start_from_a_trained_model(tmp_path, small):
+    """With no step to make, what comes out is what went in, the transformer's size allowing."""
+    shipped = Path(str(files("kvlock") / SHAPES_FOLDER / "shapes-vace"))
+    none = {"vae": 0, "transformer": 0, "decoder": 0}
+    train_world(tmp_path / "first", "all", none, 2, "cpu", init=shipped)
+    train_world(tmp_path / "second", "all", none, 2, "cpu", init=tmp_path / "first" / "shapes-vace")
+    chains = [
+        (shipped / "text_encoder", tmp_path / "first" / "shapes-t2v" / "text_encoder"),
+        *(
+            [tmp_path / run / name / "transformer" for run in ("first", "second")]
+            for name in ("shapes-vace", "shapes-t2v")
+        ),
+    ]
+    for chain in chains:
+        before, after = (load_file(next(folder.glob("*.safetensors"))) for folder in chain)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (
+        json.loads((root / "vae" / "config.json").read_text())
+        for root in (shipped, tmp_path / "second" / "shapes-vace")
+    )
+    for name in ("latents_mean", "latents_std"):
+        assert before[name] == after[name]
+
+
+def test_a_stage_that_lacks_an_earlier_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="train the stage 'vace' first"):
+        train_world(tmp_path, "text-to-video", {"transformer": 1}, 2, "cpu")
+
+
+def test_unknown_stage_is_named(tmp_path):
+    with pytest.raises(ValueError, match="stage 'unet' is unknown"):
+        train_world(tmp_path, "unet", {}, 1, "cpu")
