@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import reference
 import torch
 
-import reference
 from kvlock.bench.detector.signals import (
     LONGEST,
     WINDOWS,

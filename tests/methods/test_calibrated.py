@@ -4,22 +4,22 @@ import json
 
 import numpy as np
 import pytest
-import torch
-
 import reference
-import tiny
+import torch
+from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
+from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
+from test_edit import STEPS, backbone, make_request  # noqa: F401
+from test_methods import OMEGA, World, _latents
+
 from kvlock.backbones.calibration import calibration_path, read_usual
 from kvlock.cli import main
-from kvlock.core.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.core.config import KVLockConfig
 from kvlock.core.fusion import fusion_weight
 from kvlock.core.schedule import control_at
 from kvlock.core.variance import windowed_variance
 from kvlock.editing import default_config, edit_clips
-from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
 from kvlock.shapes.scenes import write_scene
-from test_edit import STEPS, backbone, make_request  # noqa: F401
-from test_methods import OMEGA, World, _latents
+from support import tiny
 
 USUAL = ((1.0, 0.5), (0.9, 0.004), (0.6, 0.02), (0.2, 0.01))
 
@@ -56,7 +56,9 @@ def test_variance_around_each_token(width, patch):
         slow = reference.nearby_variance([p[clip] for p in predictions], region[clip], width, patch)
         torch.testing.assert_close(nearness[clip], slow[1].float(), atol=1e-6, rtol=1e-4)
         seen = nearness[clip] > 1e-6
-        torch.testing.assert_close(variance[clip][seen], slow[0].float()[seen], atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(
+            variance[clip][seen], slow[0].float()[seen], atol=1e-5, rtol=1e-3
+        )
     assert nearby_variance(predictions[:1], region, width, patch) is None
 
 
@@ -76,20 +78,25 @@ def test_each_token_has_its_own_alpha():
     torch.testing.assert_close(control.fusion_ratio, torch.tensor([[0.2, 0.5, 0.25, 0.0]]))
     background = torch.tensor([[True, True, False, True]])
     torch.testing.assert_close(
-        fusion_weight(control.fusion_ratio, background, 0.1)[..., 0], torch.tensor([[0.2, 0.5, 0.1, 0.0]])
+        fusion_weight(control.fusion_ratio, background, 0.1)[..., 0],
+        torch.tensor([[0.2, 0.5, 0.1, 0.0]]),
     )
 
 
 @pytest.mark.parametrize("variance", [0.0, 0.2, 0.5, 1.0, 2.0, 9.0])
 def test_risk_lowers_the_guidance(variance):
-    config = KVLockConfig(guidance_response="lower", guidance_floor=0.25, guidance_boost=1.0, threshold=0.5)
+    config = KVLockConfig(
+        guidance_response="lower", guidance_floor=0.25, guidance_boost=1.0, threshold=0.5
+    )
     omega = control_at(config, 49, torch.tensor([variance]), torch.zeros(1)).guidance_scale.item()
     expected = 5.0 if variance == 0 else 5.0 * min(max(0.5 / variance, 0.25), 1.0)
     assert omega == pytest.approx(expected)
 
 
 def test_what_watches_the_variance():
-    watching = [m for m in METHODS if config_class(m) is KVLockConfig and _config(m).watches_variance]
+    watching = [
+        m for m in METHODS if config_class(m) is KVLockConfig and _config(m).watches_variance
+    ]
     assert set(watching) == {
         "kv-lock",
         "global",
@@ -133,7 +140,10 @@ def test_only_the_calibrated_methods_need_and_take_what_is_usual():
         assert method_config(method, {}, {"usual": USUAL}).usual == USUAL
         with pytest.raises(ValueError, match="type kvlock calibrate MODEL --suite"):
             method_config(method, {}, {})
-    assert default_config("shapes").usual == () and len(default_config("shapes", "calibrated").usual) == 28
+    assert (
+        default_config("shapes").usual == ()
+        and len(default_config("shapes", "calibrated").usual) == 28
+    )
 
 
 def test_calibrated_guidance_against_a_slow_loop(backbone):  # noqa: F811
@@ -144,17 +154,23 @@ def test_calibrated_guidance_against_a_slow_loop(backbone):  # noqa: F811
     z, held, average = world.noise, [], None
     for step in range(STEPS):
         sigma, omega = sampler.sigmas[step], OMEGA
-        variance = reference.variance(held[-2:], world.inside.bool())  # a sixth of 6 steps, but two at least
+        variance = reference.variance(
+            held[-2:], world.inside.bool()
+        )  # a sixth of 6 steps, but two at least
         cond, uncond = (z - sigma * world.velocity(z, step, p) for p in (request.prompt, ""))
         held.append(cond[0])
         denoised = uncond + omega * (cond - uncond)
         if step >= STEPS - 4:
             levels = torch.tensor(sampler.sigmas[step - 2 : step]).double()
-            usual = reference.usual_variance(USUAL, sigma) * float(((levels - levels.mean()) ** 2).sum())
+            usual = reference.usual_variance(USUAL, sigma) * float(
+                ((levels - levels.mean()) ** 2).sum()
+            )
             omega *= min(max(usual / variance, 1 / 3), 1.0)
             denoised, average = reference.projected(cond, uncond, omega, average)
         z = sampler.step(z, (z - denoised) / sigma, step)
-        outside = (1 - sampler.sigmas[step + 1]) * world.clean + sampler.sigmas[step + 1] * world.noise
+        outside = (1 - sampler.sigmas[step + 1]) * world.clean + sampler.sigmas[
+            step + 1
+        ] * world.noise
         z = torch.where(world.inside.bool(), z, outside)
     result = _latents(backbone, request, "calibrated-omega", usual=USUAL, guidance_scale=OMEGA)
     torch.testing.assert_close(result, z.float(), atol=2e-3, rtol=1e-3)
@@ -164,9 +180,12 @@ def test_alpha_is_the_mean_over_the_background_where_it_has_a_place(backbone):  
     request = make_request()
     fields = dict(num_inference_steps=STEPS, usual=USUAL, threshold=4.0)
     even, placed = (
-        edit_clips(backbone, [request], method_config(m, {}, fields))[0].trace for m in ("calibrated", CALIBRATED[1])
+        edit_clips(backbone, [request], method_config(m, {}, fields))[0].trace
+        for m in ("calibrated", CALIBRATED[1])
     )
-    assert STEPS == 6 and [r.fusion_ratio for r in even[:2]] == [r.fusion_ratio for r in placed[:2]] == [0, 0]
+    assert STEPS == 6 and [r.fusion_ratio for r in even[:2]] == [
+        r.fusion_ratio for r in placed[:2]
+    ] == [0, 0]
     assert even[2].fusion_ratio == pytest.approx(min(even[2].variance / 4, 1))
     assert even[2].variance == placed[2].variance  # nothing was locked before
     assert 0 < placed[2].fusion_ratio < even[2].fusion_ratio
@@ -175,7 +194,9 @@ def test_alpha_is_the_mean_over_the_background_where_it_has_a_place(backbone):  
 def test_a_lock_with_a_width_is_another_than_one_without(backbone):  # noqa: F811
     request = make_request()
     fields = dict(lock_steps=1.0, threshold=1e-9, background_anchor="none", adaptive_guidance=False)
-    narrow, even = (_latents(backbone, request, "kv-only", lock_width=w, **fields) for w in (0.3, 0.0))
+    narrow, even = (
+        _latents(backbone, request, "kv-only", lock_width=w, **fields) for w in (0.3, 0.0)
+    )
     assert (narrow - even).abs().max() > 1e-4
 
 
@@ -187,9 +208,23 @@ def calibrated(tmp_path_factory):
     lines = []
     for seed in range(5):
         write_scene(seed, folder / str(seed))
-        lines.append(dict(id=f"clip-{seed}", video=f"{seed}/source.mp4", mask=f"{seed}/mask.mp4", prompt="a red cat"))
+        lines.append(
+            dict(
+                id=f"clip-{seed}",
+                video=f"{seed}/source.mp4",
+                mask=f"{seed}/mask.mp4",
+                prompt="a red cat",
+            )
+        )
     (folder / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    words = ["calibrate", str(folder / "model"), "--suite", str(folder / "clips.jsonl"), "--steps", "6"]
+    words = [
+        "calibrate",
+        str(folder / "model"),
+        "--suite",
+        str(folder / "clips.jsonl"),
+        "--steps",
+        "6",
+    ]
     assert main(words) == 0
     return folder, words
 
@@ -200,25 +235,62 @@ def test_calibrate_stores_the_median_at_each_level_beside_the_model(calibrated):
     record = json.loads(calibration_path(model).read_text())
     assert calibration_path(model).parent == folder / "model" and record["clips"] == 5
     out = folder / "runs"
-    words = ["--methods", "plain", "--steps", "6", "--signal", "conditional", "--window", str(1 / 6), "--model", model]
+    words = [
+        "--methods",
+        "plain",
+        "--steps",
+        "6",
+        "--signal",
+        "conditional",
+        "--window",
+        str(1 / 6),
+        "--model",
+        model,
+    ]
     assert main(["bench", "run", str(folder / "clips.jsonl"), *words, "--out", str(out)]) == 0
     traces = [json.loads(p.read_text()) for p in out.glob("results/*.plain.*/trace.json")]
     assert len(traces) == 5
     levels = list(zip(*traces))[2:]  # nothing varies before there are two predictions
     sigmas = [r["sigma"] for r in traces[0]]
-    walked = [np.var(sigmas[step - 2 : step], ddof=1) for step in range(2, 6)]  # a sixth of 6 steps, but two at least
-    expected = [(x[0]["sigma"], np.median([r["variance"] for r in x]) / w) for x, w in zip(levels, walked)]
+    walked = [
+        np.var(sigmas[step - 2 : step], ddof=1) for step in range(2, 6)
+    ]  # a sixth of 6 steps, but two at least
+    expected = [
+        (x[0]["sigma"], np.median([r["variance"] for r in x]) / w) for x, w in zip(levels, walked)
+    ]
     assert np.allclose(record["usual"], expected, rtol=1e-5) and len(expected) == 4
     assert read_usual(model) == tuple(map(tuple, record["usual"]))
-    assert default_config(model, "calibrated").usual == read_usual(model) and default_config(model).usual == ()
+    assert (
+        default_config(model, "calibrated").usual == read_usual(model)
+        and default_config(model).usual == ()
+    )
 
 
 def test_an_edit_by_what_is_usual_and_the_same_again(calibrated, tmp_path):
     folder, _ = calibrated
-    words = [f"{folder}/0/source.mp4", "--mask", f"{folder}/0/mask.mp4", "--prompt", "a red cat", "--steps", "3"]
+    words = [
+        f"{folder}/0/source.mp4",
+        "--mask",
+        f"{folder}/0/mask.mp4",
+        "--prompt",
+        "a red cat",
+        "--steps",
+        "3",
+    ]
     words += ["--model", str(folder / "model"), "--method", "calibrated-spatial"]
     assert main(["edit", *words, "--out", str(tmp_path / "first")]) == 0
-    assert main(["edit", "--from", str(tmp_path / "first" / "run.json"), "--out", str(tmp_path / "again")]) == 0
+    assert (
+        main(
+            [
+                "edit",
+                "--from",
+                str(tmp_path / "first" / "run.json"),
+                "--out",
+                str(tmp_path / "again"),
+            ]
+        )
+        == 0
+    )
     first, again = ((tmp_path / n / "edited.mp4").read_bytes() for n in ("first", "again"))
     assert first == again
 

@@ -1,16 +1,16 @@
 """The baselines, on tiny random Wan and Wan-VACE, against loops written from their papers."""
 
 import pytest
-import torch
-
 import reference
-from kvlock.core.clips import prepare_clips
-from kvlock.core.config import KVLockConfig
+import torch
 from kvlock.core.inversion import inverted_path
 from kvlock.core.rows import prepare_rows
-from kvlock.editing import edit_clips
 from kvlock.methods.table import CALIBRATED, METHODS, config_class, method_config
 from test_edit import BACKBONES, STEPS, TEXT_LENGTH, make_request
+
+from kvlock.core.clips import prepare_clips
+from kvlock.core.config import KVLockConfig
+from kvlock.editing import edit_clips
 
 OMEGA = 5.0
 
@@ -40,7 +40,9 @@ class World:
     @torch.no_grad()
     def velocity(self, latents, step, prompt):
         embeds = self.backbone.encode_prompt([prompt])
-        return self.backbone.predict(latents, self.sampler.timestep(step)[None], embeds, self.condition)
+        return self.backbone.predict(
+            latents, self.sampler.timestep(step)[None], embeds, self.condition
+        )
 
     def guided(self, latents, step, prompt, omega):
         cond, uncond = self.velocity(latents, step, prompt), self.velocity(latents, step, "")
@@ -51,9 +53,13 @@ def _latents(backbone, request, method, **fields):
     """The final latents, before the decoder rounds them to bytes."""
     kept = {}
     decode = backbone.decode_video
-    backbone.decode_video = lambda latents: kept.setdefault("latents", latents) is None or decode(latents)
+    backbone.decode_video = lambda latents: (
+        kept.setdefault("latents", latents) is None or decode(latents)
+    )
     try:
-        edit_clips(backbone, [request], method_config(method, {}, dict(num_inference_steps=STEPS) | fields))
+        edit_clips(
+            backbone, [request], method_config(method, {}, dict(num_inference_steps=STEPS) | fields)
+        )
     finally:
         del backbone.decode_video
     return kept["latents"]
@@ -90,7 +96,9 @@ def test_flowedit(backbone, masked, guidance_scale):
         return world.guided(latents, step, request.prompt, scales[1])
 
     inside = world.inside if masked else None
-    expected = reference.flowedit(v_source, v_target, world.clean, noises, world.sampler.sigmas, inside)
+    expected = reference.flowedit(
+        v_source, v_target, world.clean, noises, world.sampler.sigmas, inside
+    )
     result = _latents(backbone, request, method, guidance_scale=guidance_scale)
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
     if masked:
@@ -112,7 +120,10 @@ def test_flowedit_averages_its_noises(backbone):
         def v_target(latents, step):
             return world.guided(latents, step, request.prompt, 2.4 * OMEGA)
 
-        moves.append(reference.flowedit(v_source, v_target, world.clean, noise, world.sampler.sigmas) - world.clean)
+        moves.append(
+            reference.flowedit(v_source, v_target, world.clean, noise, world.sampler.sigmas)
+            - world.clean
+        )
     result = _latents(backbone, request, "flowedit", num_inference_steps=1, num_noises=3)
     torch.testing.assert_close(result, world.clean + sum(moves) / 3, atol=2e-4, rtol=1e-4)
 
@@ -128,7 +139,9 @@ def test_inversion(backbone):
 
     slow = reference.uni_inv(velocity, world.clean, levels)
     config = KVLockConfig(num_inference_steps=STEPS)
-    rows = prepare_rows(backbone, world.sampler, [request], prepare_clips(backbone, [request]), config)
+    rows = prepare_rows(
+        backbone, world.sampler, [request], prepare_clips(backbone, [request]), config
+    )
     path = inverted_path(rows, world.sampler, world.clean, STEPS)
     assert len(path) == len(slow) == STEPS + 1 and torch.equal(path[-1], world.clean)
     torch.testing.assert_close(torch.cat(path), torch.cat(slow), atol=1e-5, rtol=1e-5)
@@ -140,7 +153,9 @@ def test_proedit(backbone):
     world = World(backbone, request)
     levels = world.sampler.sigmas
     path = reference.uni_inv(
-        lambda z, sigma: world.velocity(z, levels.index(sigma), request.source_prompt), world.clean, levels
+        lambda z, sigma: world.velocity(z, levels.index(sigma), request.source_prompt),
+        world.clean,
+        levels,
     )
     inside = world.inside.bool()
     latents = reference.shifted(path[0][0], world.noise[0], inside, 0.25)[None]
@@ -148,10 +163,15 @@ def test_proedit(backbone):
     solver = backbone.sampler(STEPS, multistep=True)
     for step in range(STEPS):
         if step < 2:  # a third of 6
-            velocities = [_mixed(world, path[step], latents, step, p, request, tokens) for p in (request.prompt, "")]
+            velocities = [
+                _mixed(world, path[step], latents, step, p, request, tokens)
+                for p in (request.prompt, "")
+            ]
         else:
             velocities = [world.velocity(latents, step, p) for p in (request.prompt, "")]
-        latents = solver.step(latents, velocities[1] + OMEGA * (velocities[0] - velocities[1]), step)
+        latents = solver.step(
+            latents, velocities[1] + OMEGA * (velocities[0] - velocities[1]), step
+        )
     result = _latents(backbone, request, "proedit", rows="sequential")
     torch.testing.assert_close(result, latents, atol=1e-3, rtol=1e-3)
     batched = _latents(backbone, request, "proedit", rows="batched")
@@ -187,7 +207,9 @@ def test_cfg_zero_star_zeroes_the_first_steps_and_projects(backbone):
     for step in range(STEPS):
         cond, uncond = (world.velocity(latents, step, p) for p in (request.prompt, ""))
         scale = reference.optimal_scale(cond[0], uncond[0])
-        velocity = reference.guided(cond, uncond, OMEGA, scale) if step >= 2 else torch.zeros_like(cond)
+        velocity = (
+            reference.guided(cond, uncond, OMEGA, scale) if step >= 2 else torch.zeros_like(cond)
+        )
         latents = solver.step(latents, velocity, step)
     result = _latents(backbone, request, "cfg-zero-star", zero_init_steps=2, rows="sequential")
     torch.testing.assert_close(result, latents, atol=1e-3, rtol=1e-3)
@@ -203,7 +225,9 @@ def test_apg_works_on_denoised_predictions(backbone):
     latents, average = world.noise, None
     for step in range(STEPS):
         sigma = world.sampler.sigmas[step]
-        cond, uncond = (latents - sigma * world.velocity(latents, step, p) for p in (request.prompt, ""))
+        cond, uncond = (
+            latents - sigma * world.velocity(latents, step, p) for p in (request.prompt, "")
+        )
         denoised, average = reference.projected(cond[0], uncond[0], OMEGA, average)
         latents = solver.step(latents, (latents - denoised[None].float()) / sigma, step)
     result = _latents(backbone, request, "apg", rows="sequential")
@@ -242,7 +266,11 @@ def test_the_vace_row_is_plain_sampling():
 def test_the_inside_of_the_mask_is_mixed_in_both_ways_of_running(backbone):
     request = make_request()
     fields = dict(fusion_ratio=0.3, foreground_ratio=0.2, lock_steps=1.0)
-    first, second = (_latents(backbone, request, "kv-lock", rows=r, **fields) for r in ("batched", "sequential"))
+    first, second = (
+        _latents(backbone, request, "kv-lock", rows=r, **fields) for r in ("batched", "sequential")
+    )
     torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
-    without = _latents(backbone, request, "kv-lock", rows="batched", fusion_ratio=0.3, lock_steps=1.0)
+    without = _latents(
+        backbone, request, "kv-lock", rows="batched", fusion_ratio=0.3, lock_steps=1.0
+    )
     assert (first - without).abs().max() > 1e-4

@@ -1,6 +1,7 @@
 """Toy backbones, requests and configs, and ways to look into an edit: for all tests of edits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from kvlock.methods.catalogue import METHODS, method_config
 from kvlock.methods.edit import edit_clips, forwards_of
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig, flat, with_options
+from kvlock.methods.parts import Drop
 from support import reference, tiny
 
 STEPS = 6
@@ -67,6 +69,11 @@ def config(method: str = "kv-lock", **options: Any) -> Any:
     """The method at toy size, with these options of parts that it has."""
     assert set(options) <= set(flat(METHODS[method])), f"{method} lacks one of {set(options)}"
     return with_options(METHODS[method], TOY | options)
+
+
+def dropped(settings: Any, **options: Any) -> Any:
+    """The same with steps that drop the background."""
+    return replace(settings, drop=Drop(**options))
 
 
 def short(method: str, **options: Any) -> Any:

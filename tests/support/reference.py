@@ -27,7 +27,13 @@ def token_mask(latent, patch):
     for f in range(frames):
         for y in range(height):
             for x in range(width):
-                out.append(bool(latent[f * pt : (f + 1) * pt, y * ph : (y + 1) * ph, x * pw : (x + 1) * pw].any()))
+                out.append(
+                    bool(
+                        latent[
+                            f * pt : (f + 1) * pt, y * ph : (y + 1) * ph, x * pw : (x + 1) * pw
+                        ].any()
+                    )
+                )
     return torch.tensor(out)
 
 
@@ -39,7 +45,9 @@ def fuse(new, source, foreground, alpha):
             if foreground[token]:
                 out[token, channel] = new[token, channel]
             else:
-                out[token, channel] = alpha * source[token, channel] + (1 - alpha) * new[token, channel]
+                out[token, channel] = (
+                    alpha * source[token, channel] + (1 - alpha) * new[token, channel]
+                )
     return out
 
 
@@ -128,7 +136,9 @@ def shifted(start, noise, foreground, beta):
         std_z = math.sqrt(float(((z - z.mean()) ** 2).mean()) + 1e-5)
         std_r = math.sqrt(float(((r - r.mean()) ** 2).mean()) + 1e-5)
         new = [(float(v) - float(z.mean())) / std_z * std_r + float(r.mean()) for v in z]
-        out[c][foreground] = torch.tensor([beta * n + (1 - beta) * float(v) for n, v in zip(new, z)]).to(out.dtype)
+        out[c][foreground] = torch.tensor(
+            [beta * n + (1 - beta) * float(v) for n, v in zip(new, z)]
+        ).to(out.dtype)
     return out
 
 

@@ -28,7 +28,10 @@ class Placement:
         self._hooked = {"transformer", "text_encoder"} if offload == "group" and device else set()
         if self._hooked:
             blocks = ("block_level", 1)  # packed forwards need one block a group
-            for name, (kind, size) in {"transformer": blocks, "text_encoder": ("leaf_level", None)}.items():
+            for name, (kind, size) in {
+                "transformer": blocks,
+                "text_encoder": ("leaf_level", None),
+            }.items():
                 apply_group_offloading(
                     self._module(name), device, CPU, kind, num_blocks_per_group=size
                 )

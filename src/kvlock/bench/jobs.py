@@ -11,12 +11,10 @@ from kvlock.editing.clips import default_config
 from kvlock.methods.catalogue import (
     COMPOSITE,
     METHODS,
-    IdleOption,
     check_model,
-    method_named,
-    own_options,
+    usable_options,
 )
-from kvlock.methods.options import MethodConfig, chosen_options, flat
+from kvlock.methods.options import MethodConfig, chosen_options
 
 # The truth, or where it is not known the source, through the VAE: no edit can be better.
 CEILING = "vae-ceiling"
@@ -96,7 +94,7 @@ def config_for(model: str, method: str, overrides: dict[str, Any]) -> MethodConf
 
     Raises ValueError for an unknown method, or a value out of its range.
     """
-    return default_config(model, method, **_fitting(model, method, overrides))
+    return default_config(model, method, **usable_options(method, overrides))
 
 
 def _check(model: str, edits: list[str], overrides: dict[str, Any]) -> None:
@@ -104,21 +102,9 @@ def _check(model: str, edits: list[str], overrides: dict[str, Any]) -> None:
     for method in edits:
         check_model(method, control)
     for name in overrides:
-        if not any(name in _fitting(model, m, overrides) for m in edits):
+        if not any(name in usable_options(m, overrides) for m in edits):
             said = f"{name} is set by each of {', '.join(edits)} itself, or is not theirs"
             raise ValueError(f"{said}, or does nothing there; leave it out")
-
-
-def _fitting(model: str, method: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The options that a method takes: its own make it that method, and stay; idle ones go."""
-    known = set(flat(method_named(method))) - set(own_options(method))
-    options = {name: value for name, value in overrides.items() if name in known}
-    while True:
-        try:
-            default_config(model, method, **options)
-            return options
-        except IdleOption as idle:
-            del options[idle.name]
 
 
 def _is_plain(letter: str) -> bool:

@@ -13,6 +13,7 @@ from kvlock.bench.suite import Item, Suite
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, EditResult
 from kvlock.editing.clips import edit, fit_of
+from kvlock.editing.edit import MOST_FRAMES
 from kvlock.media.clip import Clip
 from kvlock.media.fit import Fit, fit_video, unfit_video
 from kvlock.media.mask_files import read_mask
@@ -20,8 +21,6 @@ from kvlock.media.video import read_video
 from kvlock.methods.edit import edit_clips
 from kvlock.methods.options import MethodConfig
 from kvlock.shapes.scenes import SEED_STRIDE, scene_clips, scene_request, scene_timing
-
-MOST_FRAMES = 1024  # of models whose own limit is not known
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,12 @@ from kvlock.editing.clips import default_config
 from kvlock.media.files import whole_file
 
 SAMPLE_STEPS = 12
-STAGES = {"vae": "VAE", "transformer": "transformer", "decoder": "decoder alone"}
+STAGES = {
+    "vae": "VAE",
+    "vace": "masked control (VACE)",
+    "text-to-video": "text to video",
+    "decoder": "decoder alone",
+}
 LOSSES = {
     "mse": "whole clip",
     "inside": "inside the object's disc",

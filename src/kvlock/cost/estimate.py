@@ -10,19 +10,23 @@ import torch
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
-from kvlock.cost.dry_run import Cost, denoising_cost, operations_of, peak_of
 from kvlock.backbones.known_models import known_model
 from kvlock.backbones.loading import model_source
+from kvlock.core.config import KVLockConfig
+from kvlock.cost.dry_run import Cost, denoising_cost, operations_of, peak_of
 from kvlock.cost.rates import attention_rate, seconds
 from kvlock.cost.skeleton import assembled, skeleton
-from kvlock.core.config import KVLockConfig
 from kvlock.methods.dropping.tokens import computed_latents
 
-UMT5_XXL = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
+UMT5_XXL = UMT5Config(
+    vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64
+)
 SMALL_BATCH_BYTES = 1e9
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 TEXT_TOKENS = 512
-VAE_FRAMES = 9  # from here on the VAE, which goes frame by frame, needs no more than room for what it gives
+VAE_FRAMES = (
+    9  # from here on the VAE, which goes frame by frame, needs no more than room for what it gives
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,14 @@ class Estimator:
 
     def latent_size(self, video_size: tuple[int, int, int]) -> tuple[int, int, int]:
         """Frames, height and width of the latents. Raises ValueError for a clip that the model cannot take."""
-        multiples = [stride * patch for stride, patch in zip(self.backbone.vae_stride, self.backbone.patch_size)]
+        multiples = [
+            stride * patch
+            for stride, patch in zip(self.backbone.vae_stride, self.backbone.patch_size)
+        ]
         frames, *sides = video_size
-        if (frames - 1) % multiples[0] or any(side % multiple for side, multiple in zip(sides, multiples[1:])):
+        if (frames - 1) % multiples[0] or any(
+            side % multiple for side, multiple in zip(sides, multiples[1:])
+        ):
             raise ValueError(
                 f"{sides[1]}x{sides[0]} and {frames} frames do not suit {self.model}; expected sides that divide by "
                 f"{multiples[2]} and {multiples[1]}, and {multiples[0]}n+1 frames"
@@ -92,7 +101,11 @@ class Estimator:
 
     def rates(self, device: torch.device) -> Rates:
         """From one random block of the model's width and one large attention; a few seconds."""
-        config = {k: v for k, v in self.backbone.pipe.transformer.config.items() if not k.startswith(("vace", "_"))}
+        config = {
+            k: v
+            for k, v in self.backbone.pipe.transformer.config.items()
+            if not k.startswith(("vace", "_"))
+        }
         meta, real = (
             assembled("wan", config | {"num_layers": 1}, {}, place, self.dtype).pipe.transformer
             for place in ("meta", str(device))
@@ -107,14 +120,19 @@ class Estimator:
         linear, inside = operations_of(lambda: meta.blocks[0](*inputs(torch.device("meta")), None))
         attention = attention_rate(device, self.dtype, 4 * tokens, heads, head_dim)
         given = inputs(device)
-        return Rates(linear / (seconds(lambda: real.blocks[0](*given, None), device) - inside / attention), attention)
+        return Rates(
+            linear / (seconds(lambda: real.blocks[0](*given, None), device) - inside / attention),
+            attention,
+        )
 
     @functools.cached_property
     def _text_parameters(self) -> int:
         known = known_model(self.model)
         packaged = known is None or known.packaged
         config = (
-            UMT5Config.from_pretrained(model_source(self.model), subfolder="text_encoder") if packaged else UMT5_XXL
+            UMT5Config.from_pretrained(model_source(self.model), subfolder="text_encoder")
+            if packaged
+            else UMT5_XXL
         )
         with torch.device("meta"):
             return sum(p.numel() for p in UMT5EncoderModel(config).parameters())
@@ -126,7 +144,9 @@ class Estimator:
         (frames, height, width), vae = video_size, self.backbone.pipe.vae
         few = min(frames, VAE_FRAMES)
         video = torch.empty(1, 3, few, height, width, device="meta")
-        coded = torch.empty(1, vae.config.z_dim, *self.latent_size((few, height, width)), device="meta")
+        coded = torch.empty(
+            1, vae.config.z_dim, *self.latent_size((few, height, width)), device="meta"
+        )
         peaks = (
             peak_of(lambda: vae.encode(video).latent_dist.mode()),
             peak_of(lambda: vae.decode(coded, return_dict=False)),
@@ -134,7 +154,9 @@ class Estimator:
         return max(peaks) + (frames - few) * 3 * height * width * 4
 
 
-def settle(estimator: Estimator, config: KVLockConfig, given: set[str], place: Place) -> KVLockConfig:
+def settle(
+    estimator: Estimator, config: KVLockConfig, given: set[str], place: Place
+) -> KVLockConfig:
     """The config with `rows` and `source_store` chosen, where they are not `given`, by what each would need.
 
     Rows run one by one where a batch would need a gigabyte more than the weights; the source's keys and values wait in
@@ -144,7 +166,11 @@ def settle(estimator: Estimator, config: KVLockConfig, given: set[str], place: P
     batch = estimator.cost(place.foreground, config, place.variants).peak_bytes
     if "rows" not in given and batch > SMALL_BATCH_BYTES:
         config = replace(config, rows="sequential")
-    if "source_store" not in given and _may_hold_on_host(config, place) and estimator.need(config, place) > there:
+    if (
+        "source_store" not in given
+        and _may_hold_on_host(config, place)
+        and estimator.need(config, place) > there
+    ):
         config = replace(config, source_store="host")
     need = estimator.need(config, place)
     if need > there:
@@ -165,12 +191,16 @@ def _what_fits(estimator: Estimator, config: KVLockConfig, place: Place, there: 
         "--offload": not place.offload and place.device.type != "cpu",
     }
     flags = [flag for flag, holds in possible.items() if holds]
-    for tried in chain.from_iterable(combinations(flags, count) for count in range(1, len(flags) + 1)):
+    for tried in chain.from_iterable(
+        combinations(flags, count) for count in range(1, len(flags) + 1)
+    ):
         rows = "sequential" if "--rows sequential" in tried else config.rows
         store = "host" if "--source-store host" in tried else config.source_store
         model = tiled if "--tile-vae" in tried else estimator
         offload = place.offload or "--offload" in tried
-        cost = estimator.cost(place.foreground, replace(config, rows=rows, source_store=store), place.variants)
+        cost = estimator.cost(
+            place.foreground, replace(config, rows=rows, source_store=store), place.variants
+        )
         size = model.peak_bytes(cost, place.video_size, offload)
         if size <= there:
             return f"{' '.join(tried)}, which needs {gigabytes(size)}"
@@ -178,10 +208,14 @@ def _what_fits(estimator: Estimator, config: KVLockConfig, place: Place, there: 
 
 
 def _may_hold_on_host(config: KVLockConfig, place: Place) -> bool:
-    return place.device.type != "cpu" and config.refresh_steps > 1 and config.source_store == "device"
+    return (
+        place.device.type != "cpu" and config.refresh_steps > 1 and config.source_store == "device"
+    )
 
 
-def centred_mask(latent_size: tuple[int, int, int], patch_size: tuple[int, int, int], share: float) -> Tensor:
+def centred_mask(
+    latent_size: tuple[int, int, int], patch_size: tuple[int, int, int], share: float
+) -> Tensor:
     """A rectangle of whole tokens that covers about `share` of each frame: latents bool [F, H, W]."""
     frames, height, width = (size // patch for size, patch in zip(latent_size, patch_size))
     rows = min(height, max(1, round(height * share**0.5)))

@@ -15,10 +15,18 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, tokens: int, width: in
     return 2 * tokens * width * 4 * width / seconds(lambda: left @ right, device)
 
 
-def attention_rate(device: torch.device, dtype: torch.dtype, tokens: int, heads: int, head_dim: int) -> float:
+def attention_rate(
+    device: torch.device, dtype: torch.dtype, tokens: int, heads: int, head_dim: int
+) -> float:
     """Every token to every token."""
     rows = torch.randn(1, heads, tokens, head_dim, device=device, dtype=dtype)
-    return 4 * heads * tokens**2 * head_dim / seconds(lambda: F.scaled_dot_product_attention(rows, rows, rows), device)
+    return (
+        4
+        * heads
+        * tokens**2
+        * head_dim
+        / seconds(lambda: F.scaled_dot_product_attention(rows, rows, rows), device)
+    )
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Decoded frames to upright RGB, and RGB to what an encoder takes."""
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -45,8 +46,9 @@ def display_matrix(frame: av.VideoFrame) -> np.ndarray:
 
     The identity where the file does not say.
     """
+    side_data: Any = frame.side_data  # PyAV's own type lacks the keys
     try:
-        values = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+        values = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)
     except KeyError:
         return np.eye(2)
     return values.reshape(3, 3)[:2, :2] / 65536  # 16.16 fixed point, in the machine's byte order

@@ -100,14 +100,6 @@ what is usual for the model (`kvlock calibrate`)."""
 CALIBRATED = ("calibrated", "calibrated-spatial", "calibrated-omega")
 
 
-class IdleOption(ValueError):
-    """An option that a method has, and that would do nothing in it."""
-
-    def __init__(self, name: str, message: str):
-        super().__init__(message)
-        self.name = name
-
-
 def method_named(method: str) -> MethodConfig:
     """The method's config. Raises ValueError for an unknown method, with those that are near."""
     if method not in METHODS:
@@ -161,25 +153,33 @@ def _no_such_option(method: str, name: str, own: dict[str, Any]) -> str:
     return f"{method} has no option {name!r}; {hint}"
 
 
+def usable_options(method: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of `options` that a method takes and does not set itself: its own make it that method."""
+    config, mine = method_named(method), own_options(method)
+    free = set(flat(config)) - set(mine)
+    return {n: v for n, v in options.items() if n in free and not _idle_because(config, n)}
+
+
 def _check_used(config: MethodConfig, method: str, name: str) -> None:
-    """Raise IdleOption for an option that the rest of the config passes over."""
-    if not isinstance(config, KVLockConfig):
-        return
-    adaptive, unguided = config.guidance.adaptive, config.guidance.guidance_scale == 1
-    reason = ""
-    if name == "threshold" and not watches_variance(config):
-        reason = "nothing in it hangs on the variance"
-    elif (
-        OPTIONS[name] in ("guidance", "adaptive", "projection")
-        and name != "guidance_scale"
-        and unguided
-    ):
-        reason = "guidance is off, at --guidance-scale 1"
-    elif name == "lock_guidance" and adaptive:
-        reason = "its guidance follows the variance"
-    elif name == "lock_steps" and not (
-        config.lock or adaptive or config.guidance.lock_guidance != 1
-    ):
-        reason = "it does nothing in the lock steps" if not config.guidance.projection else ""
+    """Raise ValueError for an option that the rest of the config passes over."""
+    reason = _idle_because(config, name)
     if reason:
-        raise IdleOption(name, f"{name} has no effect with {method}: {reason}; leave it out")
+        raise ValueError(f"{name} has no effect with {method}: {reason}; leave it out")
+
+
+def _idle_because(config: MethodConfig, name: str) -> str:
+    """Why an option of a part that is on does nothing; empty where it does something."""
+    if not isinstance(config, KVLockConfig):
+        return ""
+    guidance, part = config.guidance, OPTIONS[name]
+    if name == "threshold" and not watches_variance(config):
+        return "nothing in it hangs on the variance"
+    if part in ("guidance", "adaptive", "projection") and name != "guidance_scale":
+        if guidance.guidance_scale == 1:
+            return "guidance is off, at --guidance-scale 1"
+    if name == "lock_guidance" and guidance.adaptive:
+        return "its guidance follows the variance"
+    late = config.lock or guidance.adaptive or guidance.projection or guidance.lock_guidance != 1
+    if name == "lock_steps" and not late:
+        return "it does nothing else in the lock steps"
+    return ""

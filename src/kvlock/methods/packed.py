@@ -15,12 +15,14 @@ class PackedTap(Tap):
     def __init__(self) -> None:
         super().__init__()
         self.source_branches = 1
-        self.branch = 0
+        self._is_source = (
+            True  # not the branch's number, for which compiled code would be made anew
+        )
         self._rope: tuple[Tensor, Tensor] | None = None
 
     def enter(self, branch: int, rope: tuple[Tensor, Tensor]) -> None:
         """What follows belongs to this branch, whose queries and keys `rope` has to rotate."""
-        self.branch, self._rope = branch, rope
+        self._is_source, self._rope = branch < self.source_branches, rope
 
     def leave(self) -> None:
         """The last branch has left a block."""
@@ -41,7 +43,7 @@ class PackedTap(Tap):
         """Rotate keys, then do what belongs to the branch."""
         if kind == "key":
             tokens = self.rotated(layer, tokens)
-        run = self.from_source if self.branch < self.source_branches else self.to_edit
+        run = self.from_source if self._is_source else self.to_edit
         return run(layer, kind, tokens)
 
     def from_source(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:

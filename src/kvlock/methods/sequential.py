@@ -75,14 +75,14 @@ class Sequential:
         weight: Tensor,
     ) -> list[Tensor]:
         branches, tap = self._branches, self._step_tap
-        with branches.backbone.tapped(tap.recording(), timestep):
-            source_alone(branches, source, timestep)
         try:
+            with branches.backbone.tapped(tap.recording(), timestep):
+                source_alone(branches, source, timestep)
             fusing = tap.fusing(weight, branches.clips.source_of)
             with branches.backbone.tapped(fusing, timestep):
                 return [self._alone(latents, prompt, timestep) for prompt in prompts]
         finally:
-            tap.kept.clear()
+            tap.forget()
 
 
 class LayerHandOver(PackedTap):
@@ -92,11 +92,18 @@ class LayerHandOver(PackedTap):
         super().__init__()
         self.background = background
         self._weights: list[Tensor] = []
+        self._weight = background.new_zeros(1, 1, 1).float()
 
     def weighted(self, weights: list[Tensor]) -> "LayerHandOver":
         """Itself, for a source branch and then edits; weights: of each edit, [1, L, 1]."""
         self._weights = weights
         return self
+
+    def enter(self, branch: int, rope: tuple[Tensor, Tensor]) -> None:
+        """What follows belongs to this branch."""
+        super().enter(branch, rope)
+        if branch >= self.source_branches:
+            self._weight = self._weights[branch - self.source_branches]
 
     def from_source(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """Kept for the layer's other branches."""
@@ -108,7 +115,7 @@ class LayerHandOver(PackedTap):
         """Fused, in place."""
         if not layer.control:
             video = layer.video(kind, tokens, self.background.shape[1])
-            fuse_(video, getattr(layer, kind), self._weights[self.branch - self.source_branches])
+            fuse_(video, getattr(layer, kind), self._weight)
         return tokens
 
     def leave(self) -> None:
@@ -124,7 +131,6 @@ class StepHandOver(Tap):
     def __init__(self, background: Tensor):
         super().__init__()
         self.background = background
-        self.kept: dict[tuple[str, Kind], Tensor] = {}
         self._weight: Tensor | None = None
         self._source_of: list[int] = []
 
@@ -142,7 +148,12 @@ class StepHandOver(Tap):
         """Kept, or fused in place."""
         video = layer.video(kind, tokens, self.background.shape[1])
         if self._weight is None:
-            self.kept[layer.name, kind] = video.clone()  # some models rotate keys in place
+            setattr(layer, kind, video.clone())  # some models rotate keys in place
         else:
-            fuse_(video, pick(self.kept[layer.name, kind], self._source_of), self._weight)
+            fuse_(video, pick(getattr(layer, kind), self._source_of), self._weight)
         return tokens
+
+    def forget(self) -> None:
+        """What the layers kept goes."""
+        for layer in self.wrapped.values():
+            layer.key = layer.value = None

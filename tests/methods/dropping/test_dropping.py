@@ -3,28 +3,30 @@
 import dataclasses
 
 import pytest
+import reference
 import torch
+from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
+from kvlock.methods.table import method_config
+from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, latents_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import reference
 from kvlock.core.clips import prepare_clips
 from kvlock.core.edit import edit_clips
 from kvlock.core.mask import token_foreground
 from kvlock.core.protocols import TokenRow
 from kvlock.core.tap import Tap, attached
-from kvlock.core.tokens import computed_latents, computed_tokens, token_sets
 from kvlock.core.trace import Trace
 from kvlock.core.types import EditRequest
 from kvlock.editing import edit_variants
-from kvlock.methods.table import method_config
-from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, latents_of
 
 PROMPTS = ("a red cat", "a blue cat", "a blue dog")
 
 
 def make_request(seed=0):
     """A wide clip: of six columns of tokens two are foreground, one more is its margin, three are background."""
-    video = torch.randint(0, 256, (9, 32, 96, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    video = torch.randint(
+        0, 256, (9, 32, 96, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     mask = torch.zeros(9, 32, 96, dtype=torch.bool)
     mask[:, 8:20, 4 + 64 * seed : 28 + 64 * seed] = True
     return EditRequest(video, mask, "a red cat", "a dog", seed=seed)
@@ -46,7 +48,9 @@ class _SlowProcessor:
         self.computed, self.visible = computed, visible
         self.is_source = False
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
+    def __call__(
+        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None
+    ):
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(hidden_states)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
@@ -73,7 +77,9 @@ def _slow_edit(backbone, request, config):
     processors = [_SlowProcessor(computed.flatten(), visible) for _ in backbone.attention_sites()]
     own = computed_latents(computed, backbone.patch_size)
     kept = clips.foreground if config.background_anchor == "latents" else own
-    every = round(config.source_refresh * STEPS) if config.source_refresh < 1 else config.source_refresh
+    every = (
+        round(config.source_refresh * STEPS) if config.source_refresh < 1 else config.source_refresh
+    )
     for site, processor in zip(backbone.attention_sites(), processors):
         site.module.processor = processor
 
@@ -87,27 +93,43 @@ def _slow_edit(backbone, request, config):
     for step in range(config.num_inference_steps):
         sigma = sampler.sigmas[step]
         if step % every == 0:
-            velocity(sampler.add_noise(clips.source, clips.noise, step), request.source_prompt, step, is_source=True)
+            velocity(
+                sampler.add_noise(clips.source, clips.noise, step),
+                request.source_prompt,
+                step,
+                is_source=True,
+            )
 
         def denoised(prompt, step=step, sigma=sigma, latents=latents):
-            return torch.where(own[:, None], latents - sigma * velocity(latents, prompt, step), clips.source)
+            return torch.where(
+                own[:, None], latents - sigma * velocity(latents, prompt, step), clips.source
+            )
 
         clean = denoised(request.prompt)
         if config.guidance_interval[0] <= sigma <= config.guidance_interval[1]:
             uncond = denoised(request.negative_prompt)
             if config.guidance == "apg" and step >= STEPS - config.lock_steps:
-                clean, average = reference.projected(clean[0], uncond[0], 0.85 * config.guidance_scale, average)
+                clean, average = reference.projected(
+                    clean[0], uncond[0], 0.85 * config.guidance_scale, average
+                )
                 clean = clean[None].float()
             else:
                 clean = uncond + config.guidance_scale * (clean - uncond)
         latents = sampler.step(latents, (latents - clean) / sigma, step)
-        latents = torch.where(kept[:, None], latents, sampler.add_noise(clips.source, clips.noise, step + 1))
+        latents = torch.where(
+            kept[:, None], latents, sampler.add_noise(clips.source, clips.noise, step + 1)
+        )
     return latents
 
 
 @pytest.mark.parametrize(
     "fields",
-    [dict(), dict(drop_margin=0), dict(source_refresh=2), dict(background_context=0.4, drop_margin=0)],
+    [
+        dict(),
+        dict(drop_margin=0),
+        dict(source_refresh=2),
+        dict(background_context=0.4, drop_margin=0),
+    ],
     ids=["all", "no margin", "refresh 2", "context"],
 )
 def test_dropping_is_the_full_computation_with_alpha_1_and_pasted_latents(backbone, fields):
@@ -140,13 +162,20 @@ def test_packed_rows_of_different_prompts_equal_plain_forwards(backbone):
     tokens = torch.arange(token_foreground(clips.foreground, backbone.patch_size).numel())
     texts = [backbone.encode_prompt(["a dog"])[:, :9], backbone.encode_prompt(["a red cat"])]
     rows = [
-        TokenRow(latents, text, clips.condition, tokens) for latents in (clips.noise, clips.source) for text in texts
+        TokenRow(latents, text, clips.condition, tokens)
+        for latents in (clips.noise, clips.source)
+        for text in texts
     ]
     nothing = Tap(torch.zeros(1, len(tokens), dtype=torch.bool))
-    with attached(nothing, backbone.attention_sites()), nothing.layer_by_layer(torch.ones(1), [0] * 4):
+    with (
+        attached(nothing, backbone.attention_sites()),
+        nothing.layer_by_layer(torch.ones(1), [0] * 4),
+    ):
         packed = backbone.predict_packed(rows, sampler.timestep(2), nothing)
     for row, output in zip(rows, packed):
-        plain = backbone.predict(row.latents, sampler.timestep(2)[None], row.prompt_embeds, row.condition)
+        plain = backbone.predict(
+            row.latents, sampler.timestep(2)[None], row.prompt_embeds, row.condition
+        )
         torch.testing.assert_close(output, plain, atol=2e-6, rtol=1e-5)
 
 
@@ -157,7 +186,9 @@ def test_what_is_dropped_is_the_source_and_s_star_knows_it(backbone):
     settings = config(drop_background="locked", background_anchor="none", drop_margin=0)
     result = edit_clips(backbone, [make_request()], settings, observe=seen.append)[0]
     own = computed_latents(
-        computed_tokens(prepare_clips(backbone, [make_request()]).foreground, backbone.patch_size, 0),
+        computed_tokens(
+            prepare_clips(backbone, [make_request()]).foreground, backbone.patch_size, 0
+        ),
         backbone.patch_size,
     )[:, None].expand_as(clean)
     for tensors in seen:
@@ -171,7 +202,10 @@ def test_what_is_dropped_is_the_source_and_s_star_knows_it(backbone):
 
 def _variants(count=3):
     request = make_request()
-    return [dataclasses.replace(request, prompt=p, seed=s, background_seed=9) for s, p in zip(range(count), PROMPTS)]
+    return [
+        dataclasses.replace(request, prompt=p, seed=s, background_seed=9)
+        for s, p in zip(range(count), PROMPTS)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +268,9 @@ def test_an_exception_in_a_packed_forward_leaves_the_model_as_it_was(backbone):
         edit_clips(backbone, [make_request()], config(drop_background="all"))
     broken.remove()
     assert dict(transformer.named_modules()) == before
-    expected = latents_of(type(backbone)(BACKBONES[_name_of(backbone)][1](), TEXT_LENGTH), [make_request()], config())
+    expected = latents_of(
+        type(backbone)(BACKBONES[_name_of(backbone)][1](), TEXT_LENGTH), [make_request()], config()
+    )
     assert torch.equal(latents_of(backbone, [make_request()], config()), expected)
 
 
@@ -246,13 +282,20 @@ def test_a_variants_seed_draws_the_foregrounds_noise_alone(backbone):
     first, second, _ = (prepare_clips(backbone, [v]) for v in _variants())
     inside = first.foreground[:, None].expand_as(first.start)
     assert torch.equal(first.start[~inside], second.start[~inside])
-    assert torch.equal(first.noise, second.noise) and not torch.equal(first.start[inside], second.start[inside])
+    assert torch.equal(first.noise, second.noise) and not torch.equal(
+        first.start[inside], second.start[inside]
+    )
     alone = prepare_clips(backbone, [dataclasses.replace(make_request(), seed=1)])
-    assert torch.equal(alone.start[inside], second.start[inside]) and torch.equal(alone.start, alone.noise)
+    assert torch.equal(alone.start[inside], second.start[inside]) and torch.equal(
+        alone.start, alone.noise
+    )
 
 
 def test_clips_of_different_masks_are_dropped_together_as_alone(backbone):
-    requests, settings = [make_request(0), make_request(1)], config(drop_background="locked", source_refresh=2)
+    requests, settings = (
+        [make_request(0), make_request(1)],
+        config(drop_background="locked", source_refresh=2),
+    )
     together = latents_of(backbone, requests, settings)
     alone = torch.cat([latents_of(backbone, [r], settings) for r in requests])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
@@ -279,7 +322,9 @@ def test_outside_the_guidance_interval_the_conditional_runs_alone(backbone):
     assert torch.equal(*(latents_of(backbone, [make_request()], c) for c in (never, off)))
 
 
-@pytest.mark.parametrize("fields", [dict(), dict(drop_background="all", source_refresh=2), dict(rows="sequential")])
+@pytest.mark.parametrize(
+    "fields", [dict(), dict(drop_background="all", source_refresh=2), dict(rows="sequential")]
+)
 def test_no_step_waits_for_the_device(backbone, fields, monkeypatch):
     """Between the first forward and the reading of the trace, no tensor's value is asked for."""
     reads, phase = [], ["before"]
@@ -331,15 +376,27 @@ def test_the_context_is_near_the_mask_and_spread_over_the_rest():
     "fields, sentence",
     [
         (dict(source_refresh=2), "source_refresh is 2; expected 1 without drop_background"),
-        (dict(background_context=0.5), "background_context is 0.5; expected 1.0 without drop_background"),
+        (
+            dict(background_context=0.5),
+            "background_context is 0.5; expected 1.0 without drop_background",
+        ),
         (
             dict(drop_background="all", foreground_ratio=0.1),
             "foreground_ratio is 0.1; expected 0 with drop_background, or a method that does not drop it",
         ),
-        (dict(drop_background="all", lock_width=2.0), "lock_width is 2.0; expected 0 with drop_background"),
-        (dict(drop_background="locked", fusion_ratio=0.5), "fusion_ratio is 0.5; expected 1 with drop_background"),
+        (
+            dict(drop_background="all", lock_width=2.0),
+            "lock_width is 2.0; expected 0 with drop_background",
+        ),
+        (
+            dict(drop_background="locked", fusion_ratio=0.5),
+            "fusion_ratio is 0.5; expected 1 with drop_background",
+        ),
         (dict(drop_background="some"), "drop_background is 'some'; expected one of"),
-        (dict(guidance_interval=(0.5, 0.2)), "guidance_interval is .* expected a lower and an upper"),
+        (
+            dict(guidance_interval=(0.5, 0.2)),
+            "guidance_interval is .* expected a lower and an upper",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(fields, sentence):
