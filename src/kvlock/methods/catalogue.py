@@ -155,23 +155,34 @@ def _no_such_option(method: str, name: str, own: dict[str, Any]) -> str:
 
 def _check_used(config: MethodConfig, method: str, name: str) -> None:
     """Raise ValueError for an option that the rest of the config passes over."""
-    if not isinstance(config, KVLockConfig):
-        return
-    adaptive, unguided = config.guidance.adaptive, config.guidance.guidance_scale == 1
-    reason = ""
-    if name == "threshold" and not watches_variance(config):
-        reason = "nothing in it hangs on the variance"
-    elif (
-        OPTIONS[name] in ("guidance", "adaptive", "projection")
-        and name != "guidance_scale"
-        and unguided
-    ):
-        reason = "guidance is off, at --guidance-scale 1"
-    elif name == "lock_guidance" and adaptive:
-        reason = "its guidance follows the variance"
-    elif name == "lock_steps" and not (
-        config.lock or adaptive or config.guidance.lock_guidance != 1
-    ):
-        reason = "it does nothing in the lock steps" if not config.guidance.projection else ""
+    reason = _passed_over(config, name)
     if reason:
         raise ValueError(f"{name} has no effect with {method}: {reason}; leave it out")
+
+
+def _passed_over(config: MethodConfig, name: str) -> str:
+    """Why; empty where the option is used."""
+    unguided = "guidance is off, at --guidance-scale 1"
+    if not isinstance(config, KVLockConfig):
+        return unguided if name == "target_boost" and config.guidance_scale == 1 else ""
+    guidance, follows = config.guidance, config.lock and config.lock.fusion_ratio == "variance"
+    guides = OPTIONS[name] in ("guidance", "adaptive", "projection")
+    guides = guides and name not in ("guidance_scale", "zero_init_steps")
+    same = name == "prediction" and not guidance.zero_init_steps
+    if guidance.guidance_scale == 1 and (guides or same):
+        return unguided
+    if name == "threshold" and not watches_variance(config):
+        return "nothing in it hangs on the variance"
+    if name == "lock_width" and not follows:
+        return "no lock in it follows the variance"
+    if name == "lock_guidance" and guidance.adaptive:
+        return "its guidance follows the variance"
+    if name == "lock_steps" and not (config.lock or _changes_guidance(guidance)):
+        return "it does nothing in the lock steps"
+    return ""
+
+
+def _changes_guidance(guidance: Guidance) -> bool:
+    """Whether guidance is another in the lock steps."""
+    other = guidance.adaptive or guidance.projection or guidance.lock_guidance != 1
+    return bool(other) and guidance.guidance_scale > 1
