@@ -12,7 +12,6 @@ LIBRARIES = (
     "av",
     "numpy",
     "opencv-python-headless",
-    "scikit-image",
     "scipy",
     "pillow",
 )

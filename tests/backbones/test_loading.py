@@ -45,7 +45,10 @@ def test_a_folder_loads_in_each_dtype_with_the_vae_in_float32(folders, name, sit
 
 
 def test_flow_shift_overrides_the_checkpoints(folders):
-    own, other = (load_backbone(str(folders / "wan"), flow_shift=s).sampler(10, True).sigmas for s in (None, 8.0))
+    own, other = (
+        load_backbone(str(folders / "wan"), flow_shift=s).sampler(10, True).sigmas
+        for s in (None, 8.0)
+    )
     assert own[5] == pytest.approx(0.75, abs=1e-3) and other[5] == pytest.approx(8 / 9, abs=1e-3)
 
 
@@ -71,14 +74,20 @@ def test_folders_that_are_not_whole_or_not_safe_are_refused(broken):
     with pytest.raises(ValueError, match="pickled weights \\(diffusion_pytorch_model.bin\\)"):
         load_backbone(str(broken))
     weights.write_bytes(kept)
-    _rewrite(broken / "scheduler" / "scheduler_config.json", use_flow_sigmas=False, prediction_type="epsilon")
+    _rewrite(
+        broken / "scheduler" / "scheduler_config.json",
+        use_flow_sigmas=False,
+        prediction_type="epsilon",
+    )
     with pytest.raises(ValueError, match="prediction_type='epsilon' is not flow matching"):
         load_backbone(str(broken))
     shutil.rmtree(broken / "vae")
     with pytest.raises(ValueError, match="lacks its component 'vae'"):
         load_backbone(str(broken))
     _rewrite(broken / "model_index.json", _class_name="StableDiffusionPipeline", vae=[None, None])
-    with pytest.raises(ValueError, match="StableDiffusionPipeline; kvlock can edit with WanPipeline"):
+    with pytest.raises(
+        ValueError, match="StableDiffusionPipeline; kvlock can edit with WanPipeline"
+    ):
         load_backbone(str(broken))
     os.remove(broken / "model_index.json")
     with pytest.raises(ValueError, match="no readable model_index.json"):
@@ -139,12 +148,16 @@ def test_a_sampler_that_is_told_the_true_velocity_ends_at_the_clean_latents(sche
     for step in range(8):
         expected = (1 - sampler.sigmas[step]) * clean + sampler.sigmas[step] * noise
         torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(sampler.denoised(latents, noise - clean, step), clean, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            sampler.denoised(latents, noise - clean, step), clean, atol=1e-4, rtol=0
+        )
         latents = sampler.step(latents, noise - clean, step)
     torch.testing.assert_close(latents, clean, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("scheduler", [DDIMScheduler(), UniPCMultistepScheduler()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "scheduler", [DDIMScheduler(), UniPCMultistepScheduler()], ids=lambda s: type(s).__name__
+)
 def test_schedulers_that_are_not_flow_matching_are_refused(scheduler):
     with pytest.raises(ValueError, match="not flow matching"):
         check_flow_matching(scheduler)
@@ -156,13 +169,24 @@ def test_flow_shift_is_known_to_both_scheduler_kinds():
 
 
 WAN = dict(
-    patch_size=(1, 2, 2), attention_head_dim=128, text_dim=4096, freq_dim=256, cross_attn_norm=True, in_channels=16
+    patch_size=(1, 2, 2),
+    attention_head_dim=128,
+    text_dim=4096,
+    freq_dim=256,
+    cross_attn_norm=True,
+    in_channels=16,
 )
-SMALL, LARGE = dict(num_attention_heads=12, ffn_dim=8960, num_layers=30), dict(ffn_dim=13824, num_layers=40)
+SMALL, LARGE = (
+    dict(num_attention_heads=12, ffn_dim=8960, num_layers=30),
+    dict(ffn_dim=13824, num_layers=40),
+)
 FULL_SIZE = {
     "wan2.1-t2v-1.3b": (WanTransformer3DModel, SMALL),
     "wan2.1-t2v-14b": (WanTransformer3DModel, LARGE),
-    "wan2.1-vace-1.3b": (WanVACETransformer3DModel, SMALL | dict(vace_layers=list(range(0, 30, 2)))),
+    "wan2.1-vace-1.3b": (
+        WanVACETransformer3DModel,
+        SMALL | dict(vace_layers=list(range(0, 30, 2))),
+    ),
     "wan2.1-vace-14b": (WanVACETransformer3DModel, LARGE | dict(vace_layers=list(range(0, 40, 5)))),
 }
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-import tiny
 from kvlock.cli import main
+from support import tiny
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import reference
-import tiny
 from kvlock.bench.detector.signals import (
     LONGEST,
     WINDOWS,
@@ -18,6 +16,7 @@ from kvlock.bench.detector.signals import (
 )
 from kvlock.bench.detector.statistics import auc, auc_interval, rank_correlation, within_scenes
 from kvlock.cli import main
+from support import reference, tiny
 
 
 def _randn(*shape, seed):

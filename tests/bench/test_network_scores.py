@@ -5,10 +5,10 @@ the real classes.
 import pytest
 from safetensors.torch import save_file
 
-import tiny
 from kvlock.bench.rows import read_rows
 from kvlock.cli import main
-from kvlock.methods.table import COMPOSITE
+from kvlock.methods.catalogue import COMPOSITE
+from support import tiny
 from support.networks import clip_model, dino, lpips_state, randn
 
 

@@ -36,10 +36,14 @@ def test_results_from_before_an_option_was_added_are_of_the_same_config(finished
     before = [(r.method, r.values) for r in read_rows(tmp_path / "old")]
     path = next((tmp_path / "old" / "results").glob("*.kv-lock.*/result.json"))
     result = json.loads(path.read_text())
-    for name in ("usual", "signal"):
-        del result["job"]["config"][name]
+    config = result["job"]["config"]
+    del config["source"]["inversion"], config["signal"]["prediction"]
     path.write_text(json.dumps(result))
     assert [(r.method, r.values) for r in read_rows(tmp_path / "old")] == before
+    config["signal"]["colour"] = "red"
+    path.write_text(json.dumps(result))
+    with pytest.raises(ValueError, match="is of another version of kvlock .*colour"):
+        read_rows(tmp_path / "old")
 
 
 def test_a_comparison_is_of_equal_steps(model, tmp_path, capsys):

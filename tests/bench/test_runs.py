@@ -12,7 +12,7 @@ from kvlock.bench.rows import read_rows
 from kvlock.bench.suite import Item, read_suite, write_suite
 from kvlock.cli import main
 from kvlock.cli.bench import seed_range
-from kvlock.methods.table import COMPOSITE
+from kvlock.methods.catalogue import COMPOSITE
 from kvlock.shapes.scenes import write_scene
 
 
@@ -132,6 +132,18 @@ def test_clips_from_files(model, tmp_path):
     assert set(rows["plain"].values["psnr_inside"]) == {("with-truth", 0)}
     assert "right_edit" not in rows["plain"].values and "hallucinated" not in rows["plain"].values
     assert rows["flowedit-masked"].values["psnr_background"]
+
+
+def test_what_is_done_to_a_mask_is_said_once_a_clip(model, tmp_path, capsys):
+    write_scene(3, tmp_path)
+    half = np.zeros((48, 48), np.uint8)
+    half[:24] = 255
+    Image.fromarray(half).save(tmp_path / "half.png")
+    write_suite([Item("one", "a cat", video="source.mp4", mask="half.png")], tmp_path / "own.jsonl")
+    words = ["--methods", "plain", "--steps", "1", "--model", model, "--out", str(tmp_path / "out")]
+    assert main(["bench", "run", str(tmp_path / "own.jsonl"), *words]) == 0
+    said = capsys.readouterr().err.replace("\n", "")
+    assert said.count("one: ") == 1 and "48x48" in said and "96x96" in said
 
 
 @pytest.mark.parametrize(

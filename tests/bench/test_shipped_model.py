@@ -19,7 +19,7 @@ from kvlock.bench.world import (
     vae_round_trip,
     whole_psnr,
 )
-from kvlock.editing import default_config
+from kvlock.editing.clips import default_config
 
 WEIGHTS = files("kvlock") / SHAPES_FOLDER
 

@@ -13,7 +13,7 @@ from kvlock.bench.scores import BY_NETWORKS, METRICS
 from kvlock.bench.tables import csv_lines, markdown, print_tables
 from kvlock.bench.tradeoff import plot_tradeoff
 from kvlock.cli import main
-from kvlock.methods.table import COMPOSITE, METHODS
+from kvlock.methods.catalogue import COMPOSITE, METHODS
 
 
 def _row(model, method, value):

@@ -6,7 +6,7 @@ import pytest
 
 from kvlock.bench.rows import read_rows
 from kvlock.cli import main
-from kvlock.methods.table import COMPOSITE
+from kvlock.methods.catalogue import COMPOSITE
 
 
 def test_to_vbench_and_back(results, tmp_path, capsys):

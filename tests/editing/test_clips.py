@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from kvlock.backbones.wan_vace import WanVACEBackbone
 
 import kvlock
-import tiny
-from kvlock.backbones.wan_vace import WanVACEBackbone
 from kvlock.editing import background_report, fit_of
+from support import tiny
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,9 @@ def backbone():
 
 def make_request(frames=6, height=50, width=70):
     generator = torch.Generator().manual_seed(0)
-    video = torch.randint(0, 256, (frames, height, width, 3), generator=generator, dtype=torch.uint8)
+    video = torch.randint(
+        0, 256, (frames, height, width, 3), generator=generator, dtype=torch.uint8
+    )
     mask = torch.zeros(frames, height, width, dtype=torch.bool)
     mask[:, 10:20, 10:30] = True
     return kvlock.EditRequest(video, mask, "a red cat")
@@ -43,7 +45,9 @@ def test_the_result_has_the_clips_own_size_and_a_record_a_step(backbone):
 )
 def test_bad_requests_are_refused_before_they_are_fitted(backbone, change, message):
     with pytest.raises(ValueError, match=message):
-        kvlock.edit(backbone, replace(make_request(), **change), kvlock.KVLockConfig(num_inference_steps=1))
+        kvlock.edit(
+            backbone, replace(make_request(), **change), kvlock.KVLockConfig(num_inference_steps=1)
+        )
 
 
 def test_a_size_beyond_the_models_positions_is_refused(backbone):

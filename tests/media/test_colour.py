@@ -24,7 +24,7 @@ COLOURS = [
 
 
 def off_by(frames: torch.Tensor, colour) -> int:
-    return int((frames.int() - torch.tensor(colour)).abs().max())
+    return int((frames.int() - torch.as_tensor(colour).int()).abs().max())
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -43,17 +43,19 @@ def test_the_file_is_tagged_bt709_and_holds_bt709(tmp_path):
     assert abs(float(luma.mean()) - (16 + 219 * 0.2126)) < 1.5  # bt601 red would be 82
 
 
-def yuv(colour, matrix: str, full: bool, tag: int) -> av.VideoFrame:
+def yuv(colour, matrix: str, full: bool, tag: int, form: str = "yuv420p") -> av.VideoFrame:
     """A flat frame whose Y, Cb and Cr come from the standard's own formula."""
     red, blue = LUMA[matrix]
     r, g, b = (c / 255 for c in colour)
     y = red * r + (1 - red - blue) * g + blue * b
     values = (y, (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red)))
     scales = ((255, 0), (255, 128), (255, 128)) if full else ((219, 16), (224, 128), (224, 128))
-    frame = av.VideoFrame(64, 48, "yuv420p")
+    frame = av.VideoFrame(64, 48, form)
+    deeper = 2 ** (frame.format.components[0].bits - 8)
+    top, dtype = 256 * deeper - 1, "<u2" if deeper > 1 else np.uint8
     for plane, value, (scale, offset) in zip(frame.planes, values, scales):
-        level = min(255, round(value * scale + offset))
-        plane.update(np.full((plane.height, plane.line_size), level, np.uint8).tobytes())
+        level = min(top, round((value * scale + offset) * deeper))
+        plane.update(np.full(plane.buffer_size // np.dtype(dtype).itemsize, level, dtype).tobytes())
     frame.colorspace, frame.color_range = tag, 2 if full else 1
     return frame
 
@@ -63,10 +65,11 @@ TAGS = [("bt709", 1), ("bt601", 6), ("bt601", 5), ("bt601", 2), ("bt2020", 9)]
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix, tag", TAGS)
-def test_a_file_is_read_through_its_own_colour_tags(tmp_path, matrix, tag, full):
+@pytest.mark.parametrize("form", ["yuv420p", "yuv420p10le", "yuv422p16le"])
+def test_a_file_is_read_through_its_own_colour_tags(tmp_path, matrix, tag, full, form):
     for colour in COLOURS:
-        frames = [yuv(colour, matrix, full, tag)] * 2
-        path = encode(tmp_path / "a.mkv", frames, "matroska", "ffv1")
+        frames = [yuv(colour, matrix, full, tag, form)] * 2
+        path = encode(tmp_path / "a.mkv", frames, "matroska", "ffv1", pix_fmt=form)
         assert off_by(read_video(path, 2).frames, colour) <= 3, colour
 
 
@@ -124,6 +127,14 @@ def test_chroma_of_more_than_8_bits_is_interpolated(tmp_path, bits, across, down
     form = frames[0].format.name
     path = encode(tmp_path / "a.mkv", frames, "matroska", "ffv1", pix_fmt=form)
     assert psnr(read_video(path, 2).frames, stripes()) > (40 if across == 2 else 55)
+
+
+@pytest.mark.parametrize("form", ["gbrp10le", "gbrp16le", "rgb48le"])
+def test_rgb_of_more_than_8_bits_is_rounded(tmp_path, form):
+    colours = noisy(2)
+    frames = [av.VideoFrame.from_ndarray(f.numpy()).reformat(format=form) for f in colours]
+    path = encode(tmp_path / "a.mkv", frames, "matroska", "ffv1", pix_fmt=form)
+    assert off_by(read_video(path, 2).frames, colours) <= 1
 
 
 # Display matrices

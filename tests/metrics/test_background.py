@@ -6,6 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from kvlock.metrics.background import (
+    blurred_by_torch,
     flicker_background,
     psnr_background,
     psnr_background_multiplied,
@@ -169,3 +170,12 @@ def test_flicker_is_that_of_a_slow_loop():
                 squares.append((edit - own) ** 2)
     expected = math.sqrt(sum(squares) / len(squares))
     assert flicker_background(SOURCE, EDITED, mask) == pytest.approx(expected, rel=1e-12)
+
+
+def test_both_blurs_of_ssim_are_one():
+    from kvlock.metrics import background
+
+    maps = torch.from_numpy(np.random.default_rng(3).uniform(0, 255, (19, 27)))
+    torch.testing.assert_close(
+        blurred_by_torch(maps), background._blurred(maps), atol=1e-11, rtol=0
+    )

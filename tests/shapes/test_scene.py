@@ -26,7 +26,9 @@ SIZE = (9, 96, 96)
 
 def test_a_seed_is_a_scene_and_other_seeds_are_others():
     assert random_scene(3) == random_scene(3)
-    assert np.array_equal(render_scene(random_scene(3), *SIZE), render_scene(random_scene(3), *SIZE))
+    assert np.array_equal(
+        render_scene(random_scene(3), *SIZE), render_scene(random_scene(3), *SIZE)
+    )
     scenes = [random_scene(s) for s in range(400)]
     assert len(set(scenes)) == 400
     assert {s.shapes[0].kind for s in scenes} == set(KINDS) and len(KINDS) >= 5
@@ -89,5 +91,3 @@ def test_unknown_edit_and_kind_are_named():
         random_edit(0, "rotate")
     with pytest.raises(ValueError, match="'hexagon' is unknown"):
         signed_distance("hexagon", np.zeros(1), np.zeros(1))
-
-

@@ -1,7 +1,6 @@
 """What a model's variance usually is at each noise level: measured once, kept beside the model."""
 
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,3 @@ def read_usual(model: str) -> Usual:
 def model_defaults(model: str, calibrated: bool) -> dict[str, Any]:
     """The options that are the model's own; `usual` for methods that are calibrated."""
     return family_of(model).options | ({"usual": read_usual(model)} if calibrated else {})
-
-
-def write_calibration(model: str, record: dict[str, Any]) -> Path:
-    """Whole or not at all; replaces an earlier one."""
-    path = calibration_path(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(record, indent=1))
-    unfinished.replace(path)
-    return path

@@ -27,7 +27,9 @@ def family_of(model: str) -> Family:
         return known.spec
     index = read_config(model, INDEX)
     name = index.get("_class_name")
-    row = recognised(name, read_config(model, "transformer/config.json")) if _is_name(name) else None
+    row = (
+        recognised(name, read_config(model, "transformer/config.json")) if _is_name(name) else None
+    )
     if row is None:
         raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {pipeline_names()}")
     two_experts = (index.get("transformer_2") or [None])[0] or index.get("boundary_ratio")

@@ -45,7 +45,9 @@ class Depth:
         """The fields that leave so many repeats."""
         period = config[self.layers] // self.repeats(config)
         layers = {self.layers: period * repeats}
-        return layers | ({self.control: [period * i for i in range(repeats)]} if self.control else {})
+        return layers | (
+            {self.control: [period * i for i in range(repeats)]} if self.control else {}
+        )
 
     def one_layer(self) -> dict[str, Any]:
         """The fields that leave one layer."""

@@ -32,9 +32,7 @@ def hub_folder(hub_id: str, check: Callable[[Path], None]) -> Path:
         check(folder)
         return folder
     except NOT_THERE:
-        folder = _fetched(
-            hub_id, lambda: DiffusionPipeline.download(hub_id, use_safetensors=True)
-        )
+        folder = _fetched(hub_id, lambda: DiffusionPipeline.download(hub_id, use_safetensors=True))
     check(folder)
     return folder
 

@@ -143,9 +143,7 @@ def resolve_device(device: str) -> torch.device:
             f"device {device!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices"
         )
     if place.type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N"
-        )
+        raise ValueError(f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N")
     return place
 
 

@@ -26,12 +26,11 @@ class Placement:
         self._pipe, self._device, self._offload = pipe, device, offload
         self._there: set[str] = set()
         self._hooked = {"transformer", "text_encoder"} if offload == "group" and device else set()
-        if self._hooked:
-            blocks = ("block_level", 1)  # packed forwards need one block a group
-            for name, (kind, size) in {"transformer": blocks, "text_encoder": ("leaf_level", None)}.items():
-                apply_group_offloading(
-                    self._module(name), device, CPU, kind, num_blocks_per_group=size
-                )
+        if self._hooked:  # one block a group, as packed forwards need it
+            apply_group_offloading(
+                pipe.transformer, device, CPU, "block_level", num_blocks_per_group=1
+            )
+            apply_group_offloading(pipe.text_encoder, device, CPU, "leaf_level")
 
     @property
     def device(self) -> torch.device:

@@ -8,25 +8,24 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from kvlock.backbones.calibration import calibration_path, write_calibration
-from kvlock.backbones.loading import load_backbone, weights_digest
-from kvlock.bench.configs import own_fields
+from kvlock.backbones.calibration import calibration_path
+from kvlock.backbones.checkpoints import weights_digest
+from kvlock.backbones.loading import load_backbone
 from kvlock.bench.jobs import batches_of
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject
 from kvlock.bench.suite import Suite
-from kvlock.core.calibrated import path_variance
 from kvlock.core.config import KVLockConfig
 from kvlock.core.types import EditResult, StepRecord
-from kvlock.editing import default_config
-from kvlock.methods.table import CALIBRATED
+from kvlock.editing.clips import default_config
+from kvlock.media.files import write_json
+from kvlock.methods.calibrated import path_variance
+from kvlock.methods.catalogue import CALIBRATED, own_options
 from kvlock.shapes.answers import is_right
 from kvlock.versions import versions
 
 FEWEST = 5
-WATCHED = (
-    "signal",
-    "window",
-)  # the calibrated methods' own fields that say which variance is meant
+# The calibrated methods' own options that say which variance is meant.
+WATCHED = ("prediction", "window")
 Trace = tuple[StepRecord, ...]
 
 
@@ -41,7 +40,7 @@ def calibrate(
     scenes those with the wanted mode, of other clips all. Returns where it was stored, and of how
     many edits. Raises ValueError for fewer than 5 of them, or fewer steps than give a variance.
     """
-    watched = {name: own_fields(CALIBRATED[0])[name] for name in WATCHED}
+    watched = {name: own_options(CALIBRATED[0])[name] for name in WATCHED}
     settings = watched | {"num_inference_steps": steps, "background_anchor": "auto"}
     config = default_config(model, "plain", **settings)
     assert isinstance(config, KVLockConfig)
@@ -58,11 +57,13 @@ def calibrate(
         "suite": suite.name,
         "clips": len(traces),
         "num_inference_steps": steps,
-        "guidance_scale": config.guidance_scale,
+        "guidance_scale": config.guidance.guidance_scale,
         "usual": _usual(traces, config.window_steps),
         "versions": versions(),
     }
-    return write_calibration(model, record | watched), len(traces)
+    path = calibration_path(model)
+    write_json(path, record | watched)
+    return path, len(traces)
 
 
 def _check_writable(folder: Path) -> None:

@@ -5,11 +5,16 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kvlock.backbones.known_models import known_model
-from kvlock.bench.configs import chosen_fields, field_names, own_fields
+from kvlock.backbones.checkpoints import family_of
 from kvlock.bench.suite import Item, Suite
-from kvlock.editing import default_config
-from kvlock.methods.table import COMPOSITE, METHODS, MethodConfig, check_model
+from kvlock.editing.clips import default_config
+from kvlock.methods.catalogue import (
+    COMPOSITE,
+    METHODS,
+    check_model,
+    usable_options,
+)
+from kvlock.methods.options import MethodConfig, chosen_options
 
 # The truth, or where it is not known the source, through the VAE: no edit can be better.
 CEILING = "vae-ceiling"
@@ -37,7 +42,7 @@ class Job:
         """Stable and readable: the same arguments give the same name, whatever options are added
         later.
         """
-        settings = json.dumps(chosen_fields(self.config) if self.config else {}, sort_keys=True)
+        settings = json.dumps(chosen_options(self.config) if self.config else {}, sort_keys=True)
         text = f"{self.model}\n{self.inputs}\n{settings}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         model = "".join(c if _is_plain(c) else "-" for c in self.model)[-40:]
@@ -61,7 +66,7 @@ def plan_jobs(
     edits = [m for m in bare if m != CEILING]
     _check(model, edits, overrides)
     configs: dict[str, MethodConfig | None] = dict.fromkeys(bare)
-    configs |= {m: default_config(model, m, **_fitting(m, overrides)) for m in edits}
+    configs |= {m: config_for(model, m, overrides) for m in edits}
     described = {i.id: json.dumps(asdict(i), sort_keys=True) + inputs for i in suite.items}
     return [
         [Job(item.id, model, method, seed, configs[method], described[item.id]) for item in group]
@@ -84,31 +89,22 @@ def method_order(method: str) -> int:
     return [CEILING, "vace", *METHODS].index(method.removesuffix(COMPOSITE))
 
 
-def takes_control(model: str) -> bool | None:
-    """Whether a model takes the masked clip as control, as VACE does; None where that is not known
-    yet.
+def config_for(model: str, method: str, overrides: dict[str, Any]) -> MethodConfig:
+    """The method's config with those of `overrides`, options by name, that do something in it.
+
+    Raises ValueError for an unknown method, or a value out of its range.
     """
-    known = known_model(model)
-    return known.family == "wan-vace" if known else None
+    return default_config(model, method, **usable_options(method, overrides))
 
 
 def _check(model: str, edits: list[str], overrides: dict[str, Any]) -> None:
-    control = takes_control(model)
+    control = family_of(model).takes_control
     for method in edits:
-        if control is not None:
-            check_model(method, control)
+        check_model(method, control)
     for name in overrides:
-        if not any(name in _fitting(m, overrides) for m in edits):
-            setters = ", ".join(edits)
-            raise ValueError(
-                f"{name} is set by each of {setters} itself, or is not theirs; leave it out"
-            )
-
-
-def _fitting(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """What of `overrides` a method takes: its own settings make it that method, and stay."""
-    known = field_names(method) - set(own_fields(method))
-    return {name: value for name, value in overrides.items() if name in known}
+        if not any(name in usable_options(m, overrides) for m in edits):
+            said = f"{name} is set by each of {', '.join(edits)} itself, or is not theirs"
+            raise ValueError(f"{said}, or does nothing there; leave it out")
 
 
 def _is_plain(letter: str) -> bool:

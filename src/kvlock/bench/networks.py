@@ -21,25 +21,18 @@ from kvlock.bench.results import add_scores, read_results
 from kvlock.bench.scores import Reference, with_composite
 from kvlock.bench.subjects import MOST_FRAMES, load_subject
 from kvlock.bench.suite import Item, Suite
-from kvlock.media.interim import bridged, read_video
-from kvlock.metrics import lpips, vision
-from kvlock.metrics.lpips import LPIPS, load_lpips
+from kvlock.media.video import read_video
+from kvlock.metrics.lpips import LPIPS, load_lpips, lpips_background
 from kvlock.metrics.vision import (
     aesthetic_quality,
+    clip_features,
+    dino_features,
     frame_consistency,
+    mask_crops,
     text_alignment,
     text_features,
 )
 from kvlock.work.folder import JobFolder
-
-lpips_background = bridged(lpips.lpips_background)  # these four go with media.interim
-dino_features, clip_features = bridged(vision.dino_features), bridged(vision.clip_features)
-
-
-def mask_crops(frames: Tensor, mask: Tensor) -> list[Tensor]:
-    """As metrics.vision has it."""
-    crops = vision.mask_crops(frames.numpy(), mask.numpy())
-    return [torch.from_numpy(crop) for crop in crops]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from kvlock.bench.results import Result, read_results
 from kvlock.bench.subjects import load_subject
 from kvlock.bench.suite import Item, Suite
 from kvlock.media.files import write_text
-from kvlock.media.interim import write_video
+from kvlock.media.video import write_video
 
 WIDTH = 160  # of a clip, in CSS pixels
 PLOT = (200, 60)  # width and height of a trace's plot

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kvlock.bench.configs import config_from_dict, config_to_dict
 from kvlock.bench.jobs import Job
 from kvlock.bench.suite import Item, Suite
 from kvlock.media.files import write_json
-from kvlock.methods.table import MethodConfig
+from kvlock.methods.catalogue import method_named
+from kvlock.methods.options import MethodConfig, config_from_dict, config_to_dict
 from kvlock.versions import versions
 from kvlock.work.folder import JobFolder, read_records
 
@@ -119,7 +119,7 @@ def _result(folder: Path, record: dict[str, Any]) -> Result:
     if added.exists():
         for suffix, values in json.loads(added.read_text())["scores"].items():
             scores[suffix] = scores.get(suffix, {}) | values
-    config = config_from_dict(job["method"], job["config"]) if job["config"] else None
+    config = _config(folder, job) if job["config"] else None
     return Result(
         folder,
         job["item"],
@@ -131,6 +131,14 @@ def _result(folder: Path, record: dict[str, Any]) -> Result:
         record["seconds"],
         record["device"],
     )
+
+
+def _config(folder: Path, job: dict[str, Any]) -> MethodConfig:
+    try:
+        return config_from_dict(type(method_named(job["method"])), job["config"])
+    except (TypeError, ValueError) as error:
+        said = f"{folder} is of another version of kvlock ({error})"
+        raise ValueError(f"{said}; use another folder for new runs") from error
 
 
 def _joined(out: Path, before: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any]]:

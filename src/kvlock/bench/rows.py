@@ -3,24 +3,19 @@ between rows.
 """
 
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kvlock.bench.configs import chosen_fields
 from kvlock.bench.jobs import CEILING, method_order
 from kvlock.bench.results import Result, read_results
 from kvlock.bench.scores import DIMENSIONS
+from kvlock.methods.options import chosen_options, flat
 
 DRAWS = 10_000
 FEWEST = 5
-ALIKE = (
-    "config.num_inference_steps",
-    "config.guidance_scale",
-    "device",
-)  # in each result of one model
+ALIKE = ("num_inference_steps", "guidance_scale")  # of each method of one model
 Key = tuple[str, int]  # (item, seed)
 Values = dict[Key, float]
 
@@ -66,8 +61,7 @@ def read_rows(out: Path) -> list[Row]:
     """
     _, results = read_results(out)
     _check_one_config(out, results)
-    for name in ALIKE:
-        _check_alike(out, results, name)
+    _check_alike(out, results)
     rows: dict[tuple[str, str], Row] = {}
     for result in results:
         for suffix, scores in result.scores.items():
@@ -143,7 +137,7 @@ def mean_of(values: Values) -> float:
 def _check_one_config(out: Path, results: list[Result]) -> None:
     seen: dict[tuple[str, str], str] = {}
     for result in results:
-        chosen = repr(chosen_fields(result.config)) if result.config else ""
+        chosen = repr(chosen_options(result.config)) if result.config else ""
         if seen.setdefault((result.model, result.method), chosen) != chosen:
             raise ValueError(
                 f"{out} holds {result.method} on {result.model} with two configs; "
@@ -151,16 +145,17 @@ def _check_one_config(out: Path, results: list[Result]) -> None:
             )
 
 
-def _check_alike(out: Path, results: list[Result], name: str) -> None:
-    """Every method of a model was run with the same `name`; the VAE's ceiling has no config, and
-    does not count.
-    """
-    seen: dict[str, Any] = {}
-    for result in (r for r in results if r.config):
-        value = attrgetter(name)(result)
-        if seen.setdefault(result.model, value) != value:
-            said = f"{out} holds {result.model} with {name.split('.')[-1]} {value} and another"
-            raise ValueError(f"{said}; use two folders")
+def _check_alike(out: Path, results: list[Result]) -> None:
+    """Every method of a model was run alike; the VAE's ceiling has no config, and does not count."""
+    seen: dict[tuple[str, str], Any] = {}
+    for result in results:
+        if result.config:
+            options = flat(result.config)
+            how = {name: options[name] for name in ALIKE} | {"device": result.device}
+            for name, value in how.items():
+                if seen.setdefault((result.model, name), value) != value:
+                    said = f"{out} holds {result.model} with {name} {value} and another"
+                    raise ValueError(f"{said}; use two folders")
 
 
 def _with_mean(scores: dict[str, float]) -> dict[str, float]:

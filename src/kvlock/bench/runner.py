@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype, weights_digest
+from kvlock.backbones.checkpoints import weights_digest
+from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
 from kvlock.bench.jobs import Job, plan_jobs
 from kvlock.bench.results import record_suite, result_record
 from kvlock.bench.scores import score, with_composite
@@ -26,8 +27,7 @@ from kvlock.bench.subjects import Subject, edit_subjects, load_subject, round_tr
 from kvlock.bench.suite import Suite
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditResult
-from kvlock.media.interim import write_video
-from kvlock.methods.table import COMPOSITE, check_model
+from kvlock.media.video import write_video
 from kvlock.work.folder import JobFolder
 
 
@@ -51,18 +51,21 @@ def run_suite(
     batches = plan_jobs(suite, model, methods, seeds, overrides, inputs)
     folder = JobFolder(out)
     record_suite(folder, suite)
+    items = {item.id: item for item in suite.items}
     jobs = [job for batch in batches for job in batch]
     failures: dict[str, str] = {}
-    with _progress(len(jobs), _done(folder, jobs)) as advance:
+    with _progress(len(jobs), _done(folder, jobs)) as bar:
         for batch in batches:
             with folder.claimed([job.id for job in batch]) as mine:
                 if mine:
-                    backbone = backbone or _load(model, methods, device, dtype)
+                    backbone = backbone or load_backbone(model, device, dtype)
                     try:
-                        _run(folder, backbone, batch, suite)
+                        subjects = [load_subject(suite, items[j.item], j.seed) for j in batch]
+                        bar.say(subjects)
+                        _run(folder, backbone, batch, subjects)
                     except (ValueError, ArithmeticError, OSError) as error:
                         failures[f"{batch[0].item} by {batch[0].method}"] = str(error)
-            advance(batch[0], _done(folder, jobs))
+            bar.advance(batch[0], _done(folder, jobs))
     done = _done(folder, jobs)
     left = f"; {len(jobs) - done} failed or with others" if done < len(jobs) else ""
     print(f"{done} of {len(jobs)} results in {out}{left}")
@@ -75,17 +78,8 @@ def _done(folder: JobFolder, jobs: list[Job]) -> int:
     return sum(folder.is_done(job.id) for job in jobs)
 
 
-def _load(model: str, methods: tuple[str, ...], device: str, dtype: str) -> Backbone:
-    backbone = load_backbone(model, device, dtype)
-    for method in methods:
-        check_model(method.removesuffix(COMPOSITE), not backbone.needs_anchor)
-    return backbone
-
-
-def _run(folder: JobFolder, backbone: Backbone, batch: list[Job], suite: Suite) -> None:
+def _run(folder: JobFolder, backbone: Backbone, batch: list[Job], subjects: list[Subject]) -> None:
     """Edit the whole batch and write those of its results that are not there."""
-    items = {item.id: item for item in suite.items}
-    subjects = [load_subject(suite, items[job.item], job.seed) for job in batch]
     began = time.monotonic()
     results = _edited(backbone, batch[0], subjects)
     seconds = (time.monotonic() - began) / len(batch)
@@ -112,9 +106,27 @@ def _write(
         (unfinished / "trace.json").write_text(json.dumps(trace))
 
 
+class _Bar:
+    """A run's progress on the terminal, and what is to be said of its clips, once each."""
+
+    def __init__(self, progress: Progress, total: int, done: int):
+        self._progress, self._said = progress, set[str]()
+        self._task = progress.add_task("bench", total=total, completed=done, now="")
+
+    def advance(self, job: Job, completed: int) -> None:
+        """So many are done; `job` was the last."""
+        self._progress.update(self._task, completed=completed, now=f"{job.item} {job.method}")
+
+    def say(self, subjects: list[Subject]) -> None:
+        """The clips' notes that were not said yet, above the bar."""
+        for note in (f"{s.item.id}: {note}" for s in subjects for note in s.notes):
+            if note not in self._said:
+                self._said.add(note)
+                self._progress.console.print(note, markup=False, highlight=False)
+
+
 @contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[Job, int], None]]:
-    """A bar; gives the function that takes the job that was last and how many are done."""
+def _progress(total: int, done: int) -> Iterator[_Bar]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -122,10 +134,5 @@ def _progress(total: int, done: int) -> Iterator[Callable[[Job, int], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[now]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("bench", total=total, completed=done, now="")
-
-        def advance(job: Job, completed: int) -> None:
-            bar.update(task, completed=completed, now=f"{job.item} {job.method}")
-
-        yield advance
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Bar(progress, total, done)

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kvlock.media.interim import (
-    composite,
+from kvlock.media.composite import composite
+from kvlock.methods.catalogue import COMPOSITE
+from kvlock.metrics.background import (
     flicker_background,
     psnr_background,
     psnr_background_multiplied,
     psnr_frame,
-    psnr_inside,
     psnr_ring,
     ssim_background,
-    ssim_inside,
-    warp_errors,
 )
-from kvlock.methods.table import COMPOSITE
+from kvlock.metrics.flow import warp_errors
+from kvlock.metrics.foreground import psnr_inside, ssim_inside
 from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
 from kvlock.shapes.scene import random_edit
 

@@ -21,12 +21,13 @@ class Item:
 
     A clip comes from files (`video`, `mask`, and `truth` where the true edited clip is known) or,
     in the built-in world, from the `scene` of that seed. `fps` is the rate of a folder of frames.
+    Where `negative_prompt` is None, the model family's own is taken.
     """
 
     id: str
     prompt: str
     source_prompt: str = ""
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
     edit_type: str = ""
     video: str = ""
     mask: str = ""
@@ -41,10 +42,9 @@ class Item:
                 f"id {self.id!r} is not 1 to 80 of A-Z a-z 0-9 . _ -, a letter, digit or _ first"
             )
         for field in fields(self):
-            kinds = _KINDS[field.type]
+            kinds, expected = _KINDS[field.type]
             value = getattr(self, field.name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
-                expected = getattr(field.type, "__name__", "a number")
                 raise ValueError(f"{self.id}: {field.name} is {value!r}; expected {expected}")
         if not 0.001 <= self.fps <= 1000:
             raise ValueError(f"{self.id}: fps is {self.fps}; expected above 0, at most 1000")
@@ -56,7 +56,13 @@ class Item:
             raise ValueError(f"{self.id} has no prompt")
 
 
-_KINDS: dict[Any, Any] = {str: str, bool: bool, float: (int, float), int | None: (int, type(None))}
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "text"),
+    str | None: ((str, type(None)), "text or null"),
+    bool: ((bool,), "true or false"),
+    float: ((int, float), "a number"),
+    int | None: ((int, type(None)), "a whole number or null"),
+}  # of a field: what it may hold, and that in JSON's words
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from kvlock.bench.results import read_suite_record
 from kvlock.bench.rows import Row, difference, mean_of, reference_of, time_ratio
 from kvlock.bench.scores import DIMENSIONS, METRICS, Metric
 from kvlock.media.files import write_text
-from kvlock.methods.table import COMPOSITE
+from kvlock.methods.catalogue import COMPOSITE
 
 SHOWN = (
     "psnr_background",

@@ -6,7 +6,7 @@ from typing import Any
 from kvlock.bench.jobs import CEILING
 from kvlock.bench.rows import Row, mean_of
 from kvlock.media.files import whole_file
-from kvlock.methods.table import COMPOSITE
+from kvlock.methods.catalogue import COMPOSITE
 
 REACH = 5.0  # dB below the best that a panel shows; what lies beyond stands at its edge as a number
 PANELS = {"psnr_background": "PSNR background, dB", "psnr_inside": "PSNR inside to truth, dB"}

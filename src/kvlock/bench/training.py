@@ -7,11 +7,16 @@ from pathlib import Path
 
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.world import edit_scenes, scene_sheet, score_scenes, show, summary
-from kvlock.editing import default_config
+from kvlock.editing.clips import default_config
 from kvlock.media.files import whole_file
 
 SAMPLE_STEPS = 12
-STAGES = {"vae": "VAE", "transformer": "transformer", "decoder": "decoder alone"}
+STAGES = {
+    "vae": "VAE",
+    "vace": "masked control (VACE)",
+    "text-to-video": "text to video",
+    "decoder": "decoder alone",
+}
 LOSSES = {
     "mse": "whole clip",
     "inside": "inside the object's disc",

@@ -12,8 +12,8 @@ from pathlib import Path
 from kvlock.bench.results import Result, Scores, add_scores, read_results
 from kvlock.bench.scores import DIMENSIONS, IMAGING, with_composite
 from kvlock.bench.subjects import MOST_FRAMES, load_subject
-from kvlock.media.interim import read_video, write_video
-from kvlock.methods.table import COMPOSITE
+from kvlock.media.video import read_video, write_video
+from kvlock.methods.catalogue import COMPOSITE
 from kvlock.work.folder import JobFolder
 
 

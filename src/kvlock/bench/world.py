@@ -13,17 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from kvlock.backbones.loading import load_backbone
-from kvlock.bench.configs import config_to_dict
 from kvlock.bench.jobs import BATCH, batches_of
 from kvlock.bench.scores import score
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject, round_trip
 from kvlock.bench.suite import shapes_suite
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest
-from kvlock.editing import default_config, edit_clips
+from kvlock.editing.clips import default_config
 from kvlock.media.files import write_json
-from kvlock.media.interim import contact_sheet, psnr_frame
-from kvlock.methods.table import MethodConfig
+from kvlock.media.pictures import contact_sheet
+from kvlock.methods.edit import edit_clips
+from kvlock.methods.options import MethodConfig, config_to_dict
+from kvlock.metrics.background import psnr_frame
 from kvlock.shapes.answers import dominant_colour
 from kvlock.shapes.scene import FRAMES, SIZE, random_edit, random_scene
 from kvlock.shapes.scenes import scene_clips

@@ -1,5 +1,7 @@
 """`kvlock bench`: every method on every clip, and what the tables say."""
 
+# pyright: reportInvalidTypeForm=false
+
 import dataclasses
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from kvlock.backbones.calibration import read_usual
-from kvlock.backbones.known_models import known_model
-from kvlock.cli.edit import ConfigOverrides, seed_range
-from kvlock.methods.table import CALIBRATED, METHODS
+from kvlock.cli.edit import method_options, seed_range
+from kvlock.cli.groups import group
+
+MethodOptions = method_options([])
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,7 @@ class BenchRun:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
-    config: Annotated[ConfigOverrides, tyro.conf.arg(name="")] = field(
-        default_factory=ConfigOverrides
-    )  # type: ignore
+    options: group(MethodOptions) = field(default_factory=MethodOptions)
 
     def run(self) -> None:
         """Run what is not there yet."""
@@ -48,17 +48,10 @@ class BenchRun:
             raise ValueError(f"--limit is {self.limit}; expected 0 (all) or more")
         if self.limit:
             suite = dataclasses.replace(suite, items=suite.items[: self.limit])
-        known = known_model(self.model)
+        overrides = {name: v for name, v in asdict(self.options).items() if v is not None}
+        chosen = [m.strip() for m in self.methods.split(",") if m.strip()]
         if self.methods == "all":
-            chosen = [m for m in METHODS if m != "vace" or (known and known.family == "wan-vace")]
-            if not read_usual(self.model):
-                chosen = [m for m in chosen if m not in CALIBRATED]
-                print(
-                    f"without {', '.join(CALIBRATED)}: {self.model} has no calibration, see kvlock calibrate --help"
-                )
-        else:
-            chosen = [m.strip() for m in self.methods.split(",") if m.strip()]
-        overrides = {k: v for k, v in asdict(self.config).items() if v is not None}  # type: ignore[call-overload]
+            chosen = _every_method(self.model)
         run_suite(
             suite,
             self.model,
@@ -69,6 +62,20 @@ class BenchRun:
             self.device,
             self.dtype,
         )
+
+
+def _every_method(model: str) -> list[str]:
+    """Those that the model can run; says which are left out, and why."""
+    from kvlock.backbones.calibration import read_usual
+    from kvlock.backbones.checkpoints import family_of
+    from kvlock.methods.catalogue import CALIBRATED, METHODS
+
+    chosen = [m for m in METHODS if m != "vace" or family_of(model).takes_control]
+    if read_usual(model):
+        return chosen
+    names = ", ".join(CALIBRATED)
+    print(f"without {names}: {model} has no calibration, see kvlock calibrate --help")
+    return [m for m in chosen if m not in CALIBRATED]
 
 
 @dataclass(frozen=True)
@@ -244,6 +251,7 @@ class Calibrate:
 
     def run(self) -> None:
         """Edit, measure, store."""
+        from kvlock.backbones.known_models import known_model
         from kvlock.bench.calibrate import calibrate
         from kvlock.bench.suite import read_suite
 
@@ -277,7 +285,7 @@ Bench = (
 class BenchGroup:
     """Every method on every clip of a suite, with paired intervals."""
 
-    action: Annotated[Bench, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    action: Annotated[Bench, tyro.conf.arg(name="")]
 
     def run(self) -> None:
         """Run the chosen action."""

@@ -20,9 +20,9 @@ class Demo:
         out = Path(self.out)
         if out.suffix:
             raise ValueError(f"--out is {self.out}; expected a folder")
-        from kvlock.bench.scenes import write_scene
         from kvlock.cli.edit import run_job
         from kvlock.editing.job import EditJob
+        from kvlock.shapes.scenes import write_scene
 
         scene = write_scene(self.seed, out)
         job = EditJob(

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import tyro
 
 from kvlock.cli.groups import advanced, group, plain
+from kvlock.core.config import Guidance, KVLockConfig
 from kvlock.editing.job import SEEDS_END, EditJob, Size
-from kvlock.methods.options import OPTIONS, PARTS
+from kvlock.methods.options import OPTIONS, PARTS, FlowEditConfig
 
 if TYPE_CHECKING:
     from kvlock.core.types import StepRecord
@@ -25,6 +26,9 @@ METHODS_IN_SHORT = (
     "the foreground alone, experimental on real models. flowedit-masked: for text-to-video models. "
     "plain: the model without any lock."
 )
+
+
+SHOWN = ("num_inference_steps", "guidance_scale")  # of a method's options, in the short help
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ class ModelOptions:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; the VAE is float32 always."""
-    offload: Literal["none", "model", "group"] = "none"
-    """Keep the model on the CPU: each part until it runs (model), or block by block (group)."""
+    offload: plain(Literal["none", "model", "group"] | None) = None
+    """What waits on the CPU: nothing, each part of the model, or each block; chosen by memory."""
     tile_vae: advanced(bool) = False
     """Encode and decode tile by tile, in less memory; moves pixels a little."""
     compile: advanced(bool) = False
@@ -107,30 +111,18 @@ class OutputOptions:
     """With --from: go on although the clip, the mask or the weights changed."""
 
 
-def _method_options() -> type:
-    """--method, --steps and --guidance-scale, and every other option of a method, which are advanced."""
-    columns: list[Any] = [
-        (
-            "method",
-            Annotated[str, tyro.conf.arg(help=METHODS_IN_SHORT)],
-            field(default="kv-lock"),
-        )
-    ]
-    columns += [_option_column(name) for name in ("num_inference_steps", "guidance_scale")]
-    shown = {name for name, *_ in columns}
-    columns += [_option_column(name) for name in option_fields() if name not in shown]
+def method_options(first: list[Any]) -> type:
+    """A group of `first`, --steps, --guidance-scale, and every other option, which are advanced."""
+    columns = first + [_option_column(name) for name in option_fields()]
     made = dataclasses.make_dataclass("MethodOptions", columns, frozen=True)
     made.__doc__ = "How the edit is made."
     return made
 
 
 def option_fields() -> dict[str, dataclasses.Field]:
-    """Every option of every method, by name, in the order of the parts."""
-    from kvlock.core.config import KVLockConfig
-    from kvlock.methods.options import FlowEditConfig
-
+    """Every option of every method, by name, in the order of the parts; the guidance comes first."""
     found = {}
-    for record in (KVLockConfig, *PARTS.values(), FlowEditConfig):
+    for record in (KVLockConfig, Guidance, *PARTS.values(), FlowEditConfig):
         for f in dataclasses.fields(record):
             if f.metadata.get("help"):
                 found.setdefault(f.name, f)
@@ -146,7 +138,7 @@ def _option_column(name: str) -> tuple[str, Any, Any]:
     flag = {"num_inference_steps": "steps"}.get(name, name.replace("_", "-"))
     shown = tyro.conf.arg(name=flag, help=words, help_behavior_hint="", metavar=_metavar(f.type))
     kind = Annotated[f.type | None, shown]  # type: ignore[operator]
-    if name not in ("num_inference_steps", "guidance_scale"):
+    if name not in SHOWN:
         kind = advanced(kind)
     return name, kind, field(default=None)
 
@@ -159,7 +151,8 @@ def _metavar(kind: Any) -> str:
     return numbers.get(kind, "VALUE")
 
 
-MethodOptions = _method_options()
+_METHOD = ("method", Annotated[str, tyro.conf.arg(help=METHODS_IN_SHORT)], field(default="kv-lock"))
+MethodOptions = method_options([_METHOD])
 
 
 @dataclass(frozen=True)

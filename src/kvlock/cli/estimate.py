@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kvlock.backbones.known_models import family_of
 from kvlock.cli.edit import size_of
-from kvlock.core.config import KVLockConfig
-from kvlock.methods.table import DEFAULT_METHODS, method_config
 
 # What is worth comparing: name, method, and what differs from it. `plain` runs row by row, as diffusers' pipelines do.
 MODES: dict[str, tuple[str, dict[str, Any]]] = {

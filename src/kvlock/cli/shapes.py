@@ -1,5 +1,7 @@
 """`kvlock shapes`: the built-in world."""
 
+# pyright: reportInvalidTypeForm=false
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,15 +35,15 @@ class ShapesTrain:
     out: str
     """Folder for the training state and, at the end, the two model folders."""
     stage: str = "all"
-    """all, vae, latents, transformer, decoder or export."""
+    """all, vae, latents, vace, text-to-video, decoder or export."""
     vae_steps: int = 6000
     """Steps of the VAE, 4 crops each."""
-    transformer_steps: int = 12000
-    """Steps of the transformer, 16 clips each."""
+    transformer_steps: int = 40000
+    """Steps of each of the two transformers."""
     decoder_steps: int = 1500
     """Steps of the decoder alone, on whole clips."""
-    clips: int = 12000
-    """Clips that the transformer sees."""
+    clips: int = 16000
+    """Clips that the transformers see."""
     init: str = ""
     """A trained shapes-vace folder to start from; empty starts from random weights."""
     device: str = "auto"
@@ -113,7 +115,7 @@ Shapes = (
 class ShapesGroup:
     """The built-in world of moving shapes."""
 
-    action: Annotated[Shapes, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    action: Annotated[Shapes, tyro.conf.arg(name="")]
 
     def run(self) -> None:
         """Run the chosen action."""

@@ -4,6 +4,7 @@ Every kind of step in the edit's plan runs once on torch's meta device, through 
 floating-point operations are counted as they pass, and memory as it is taken and given back.
 """
 
+from collections import Counter as Counts
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,17 @@ class Cost:
             max(self.peak_bytes, other.peak_bytes),
         )
 
+    def deeper(self, shallower: "Cost", more: int) -> "Cost":
+        """With so many more repeats of the layers, each as costly as the step from `shallower`."""
+
+        def at(name: str) -> int:
+            value = getattr(self, name)
+            return value + more * (value - getattr(shallower, name))
+
+        return Cost(
+            self.branches, at("linear_flops"), at("attention_flops"), at("peak_bytes")
+        )
+
     def times(self, count: int) -> "Cost":
         """The same so many times, one after the other."""
         return replace(
@@ -55,66 +67,66 @@ class Cost:
 
 
 @torch.no_grad()
-def denoising_cost(
+def denoising_costs(
     backbone: Any,
     foreground: Tensor,
     config: MethodConfig,
     execution: Execution = Execution(),  # noqa: B008
     variants: int = 1,
-) -> Cost:
-    """All steps of `variants` edits of one clip together, on a meta backbone.
+) -> list[tuple[Cost, int]]:
+    """Each kind of step of `variants` edits of one clip together, and how often it is made.
 
-    foreground: latents bool [F, H, W], on the CPU. Where the variance sets alpha, the source counts
-    in every step that it may be needed in.
+    On a meta backbone. foreground: latents bool [F, H, W], on the CPU. Where the variance sets
+    alpha, the source counts in every step that it may be needed in.
     """
     if isinstance(config, FlowEditConfig):
-        return _flowedit_cost(backbone, foreground, config).times(variants)
+        return _flowedit_costs(backbone, foreground, config, variants)
+    execution = replace(execution, source_store="device")  # there is no data that could wait
     branches = _branches_without_data(backbone, foreground, config, variants)
-    if execution.source_store == "host" and config.drop and config.drop.refresh_steps(config) > 1:
-        fresh = replace(config, drop=replace(config.drop, source_refresh=1))
-        each_step = denoising_cost(backbone, foreground, fresh, _on_device(execution), variants)
-        held = denoising_cost(backbone, foreground, config, _on_device(execution), variants)
-        return replace(held, peak_bytes=each_step.peak_bytes)
     forwards = forwards_of(config, execution, foreground[None].expand(variants, -1, -1, -1))
-    return _counted(branches, forwards(branches), config) + _inversion_cost(branches, config)
+    return [*_step_costs(branches, forwards(branches), config), *_inversion_costs(branches, config)]
 
 
-def _on_device(execution: Execution) -> Execution:
-    return replace(execution, source_store="device")
-
-
-def _counted(branches: Branches, forwards: Any, config: KVLockConfig) -> Cost:
-    latents, costs, total = branches.clips.start, {}, Cost(0, 0, 0, 0)
+def _step_costs(branches: Branches, forwards: Any, config: KVLockConfig) -> list[tuple[Cost, int]]:
+    latents, costs = branches.clips.start, {}
     control = Control(latents.new_ones(len(latents)), latents.new_ones(len(latents)))
+    steps = plan_steps(config, branches.sampler.sigmas)
     with Counter() as counter:
-        for step in plan_steps(config, branches.sampler.sigmas):
+        for step in steps:
             if step.kind not in costs:
                 counter.reset()  # what earlier steps hold stays in memory
                 forwards.predict(step, latents, latents, control)
                 count = len(latents) * (1 + step.guided) + step.source
                 costs[step.kind] = Cost.of(counter, count)
-            total += costs[step.kind]
-    return total
+    often = Counts(step.kind for step in steps)
+    return [(cost, often[kind]) for kind, cost in costs.items()]
 
 
-def _inversion_cost(branches: Branches, config: KVLockConfig) -> Cost:
+def _inversion_costs(branches: Branches, config: KVLockConfig) -> list[tuple[Cost, int]]:
     if config.source.inversion is None:
-        return Cost(0, 0, 0, 0)
+        return []
     latents, timestep = branches.clips.start, branches.sampler.timestep(0)
     with Counter() as counter:
         branches.source_alone(latents, timestep)
-    return Cost.of(counter, 1).times(config.num_inference_steps + 1)
+    return [(Cost.of(counter, 1), config.num_inference_steps + 1)]
 
 
-def _flowedit_cost(backbone: Any, foreground: Tensor, config: FlowEditConfig) -> Cost:
-    """Source and target, each guided or not, in one batch."""
+def _flowedit_costs(
+    backbone: Any, foreground: Tensor, config: FlowEditConfig, variants: int
+) -> list[tuple[Cost, int]]:
+    """Source and target, each guided or not, in one batch; one edit after the other."""
     count = 4 if config.guidance_scale > 1 else 2
     latents, prompt, condition = backbone.random_inputs(count, tuple(foreground.shape))
     times = torch.zeros(count, device=latents.device)
     with Counter() as counter:
         backbone.predict(latents, times, prompt, condition)
     steps = config.num_inference_steps - config.first_step
-    return Cost.of(counter, count).times(steps * config.num_noises)
+    return [(Cost.of(counter, count), steps * config.num_noises * variants)]
+
+
+def total(costs: list[tuple[Cost, int]]) -> Cost:
+    """Of all steps."""
+    return sum((cost.times(count) for cost, count in costs), Cost(0, 0, 0, 0))
 
 
 def _branches_without_data(
@@ -122,7 +134,18 @@ def _branches_without_data(
 ) -> Branches:
     latents, prompt, condition = backbone.random_inputs(variants, tuple(foreground.shape))
     nowhere = foreground[None].expand(variants, -1, -1, -1).to(latents.device)
-    prompts, sources = (prompt, prompt, prompt), (latents, latents, latents)
-    clips = Clips(*prompts, *sources, nowhere, condition, [0], [0] * variants)
+    clips = Clips(
+        source_prompt=prompt,
+        prompt=prompt,
+        negative_prompt=prompt,
+        source=latents,
+        noise=latents,
+        start=latents,
+        foreground=nowhere,
+        condition=condition,
+        firsts=[0],
+        source_of=[0] * variants,
+        seeds=[0] * variants,
+    )
     sampler = backbone.sampler(config.num_inference_steps, multistep=False)
     return Branches(backbone, sampler, clips, config)

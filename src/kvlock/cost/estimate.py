@@ -1,187 +1,203 @@
-"""What an edit needs of a device, before anything is loaded, and which way of running it the device has room for."""
+"""What an edit needs of a device, before anything is loaded."""
 
 import functools
 import os
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import UMT5Config, UMT5EncoderModel
+import transformers
+from torch import Tensor, nn
 
-from kvlock.cost.dry_run import Cost, denoising_cost, operations_of, peak_of
+from kvlock.backbones.checkpoints import read_config
 from kvlock.backbones.known_models import known_model
-from kvlock.backbones.loading import model_source
-from kvlock.cost.rates import attention_rate, seconds
-from kvlock.cost.skeleton import assembled, skeleton
 from kvlock.core.config import KVLockConfig
+from kvlock.cost.counting import peak_of
+from kvlock.cost.dry_run import Cost, denoising_costs, total
+from kvlock.cost.skeleton import shallow, skeleton
 from kvlock.methods.dropping.tokens import computed_latents
+from kvlock.methods.execution import Execution
+from kvlock.methods.options import MethodConfig
 
-UMT5_XXL = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
-SMALL_BATCH_BYTES = 1e9
-CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-TEXT_TOKENS = 512
-VAE_FRAMES = 9  # from here on the VAE, which goes frame by frame, needs no more than room for what it gives
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What the device reaches on this model, FLOP a second."""
-
-    linear: float
-    attention: float
-
-    def seconds(self, cost: Cost) -> float:
-        """How long an edit's denoising takes."""
-        return cost.linear_flops / self.linear + cost.attention_flops / self.attention
+HEADROOM = 0.1  # of a device's memory: fragments, and the workspaces of kernels
+# Kernels of a VAE's convolutions have workspaces that no tensor shows. ComfyUI's estimate for
+# Wan's VAE, from what it saw on GPUs, is 7000 bytes a pixel and byte of dtype (comfy/sd.py): 11.2 GB
+# at 832x480 where the tensors take 8.2.
+VAE_WORKSPACE = 11.2 / 8.2
+VAE_FRAMES = 9  # from here on the VAE, which goes frame by frame, needs room for what it gives alone
+REPEATS = (2, 3)  # of a transformer's layers, on which costs are counted; each more adds the same
+CONTAINER_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an edit is to run: video_size is frames, height, width; foreground as in `denoising_cost`."""
+    """Where an edit is to run. video_size: frames, height, width; foreground: latents bool
+    [F, H, W]; capacity: bytes, what the device has free where it is None."""
 
     device: torch.device
     video_size: tuple[int, int, int]
     foreground: Tensor
     variants: int = 1
-    offload: bool = False
+    capacity: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What there is."""
+        return device_bytes(self.device) if self.capacity is None else self.capacity
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of a model's parts; `streamed` is what group offload holds of the transformer at once,
+    `text_layer` what it holds of the text encoder."""
+
+    transformer: int
+    streamed: int
+    vae: int
+    text: int
+    text_layer: int
 
 
 class Estimator:
     """A model without weights."""
 
-    def __init__(self, model: str, dtype: torch.dtype, tile_vae: bool = False):
-        self.model, self.dtype, self.tiled = model, dtype, tile_vae
+    def __init__(self, model: str, dtype: torch.dtype):
+        self.model, self.dtype = model, dtype
         self.backbone = skeleton(model, "meta", dtype)
-        if tile_vae:
-            self.backbone.pipe.vae.enable_tiling()
 
     def latent_size(self, video_size: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Frames, height and width of the latents. Raises ValueError for a clip that the model cannot take."""
-        multiples = [stride * patch for stride, patch in zip(self.backbone.vae_stride, self.backbone.patch_size)]
+        """Frames, height and width of the latents.
+
+        Raises ValueError for a clip that the model cannot take.
+        """
+        stride, patch = self.backbone.vae_stride, self.backbone.patch_size
+        multiples = [s * p for s, p in zip(stride, patch)]
         frames, *sides = video_size
-        if (frames - 1) % multiples[0] or any(side % multiple for side, multiple in zip(sides, multiples[1:])):
+        unfit = any(side % multiple for side, multiple in zip(sides, multiples[1:]))
+        if unfit or (frames - 1) % multiples[0]:
             raise ValueError(
-                f"{sides[1]}x{sides[0]} and {frames} frames do not suit {self.model}; expected sides that divide by "
-                f"{multiples[2]} and {multiples[1]}, and {multiples[0]}n+1 frames"
+                f"{sides[1]}x{sides[0]} and {frames} frames do not suit {self.model}; expected sides "
+                f"that divide by {multiples[2]} and {multiples[1]}, and {multiples[0]}n+1 frames"
             )
-        stride = self.backbone.vae_stride
         return (frames - 1) // stride[0] + 1, sides[0] // stride[1], sides[1] // stride[2]
 
-    @functools.lru_cache(maxsize=16)  # noqa: B019
-    def cost(self, foreground: Tensor, config: KVLockConfig, variants: int = 1) -> Cost:
-        """The denoising; foreground: latents bool [F, H, W]."""
-        return denoising_cost(self.backbone, foreground, config, variants)
+    def cost(
+        self,
+        foreground: Tensor,
+        config: MethodConfig,
+        execution: Execution = Execution(),  # noqa: B008
+        variants: int = 1,
+    ) -> Cost:
+        """The denoising, with all of it on the device; foreground: latents bool [F, H, W]."""
+        return self._cost(foreground, config, execution.branches, variants)
 
-    def peak_bytes(self, cost: Cost, video_size: tuple[int, int, int], offload: bool) -> int:
-        """The most that the device holds at once; video_size: frames, height, width."""
-        pipe = self.backbone.pipe
-        transformer = sum(p.numel() * p.element_size() for p in pipe.transformer.parameters())
-        vae = sum(p.numel() * p.element_size() for p in pipe.vae.parameters())
-        text = self._text_parameters * self.dtype.itemsize
-        coding = self._vae_peak(video_size)
-        if offload:
-            return max(text, transformer + cost.peak_bytes, vae + coding)
-        return text + transformer + vae + max(cost.peak_bytes, coding)
+    def need(self, config: MethodConfig, execution: Execution, place: Place) -> int:
+        """Bytes that a device must have free for an edit, with headroom."""
+        on_host = execution.source_store == "host"
+        config = _without_held(config) if on_host else config
+        cost = self.cost(place.foreground, config, execution, place.variants)
+        return _with_headroom(self.peak_bytes(cost.peak_bytes, place, execution))
 
-    def need(self, config: KVLockConfig, place: Place) -> int:
-        """`peak_bytes` of an edit."""
-        cost = self.cost(place.foreground, config, place.variants)
-        return self.peak_bytes(cost, place.video_size, place.offload)
+    def least(self, execution: Execution, place: Place) -> int:
+        """What an edit needs at the least, whatever its forwards take; known at once."""
+        return _with_headroom(self.peak_bytes(0, place, execution))
 
-    def rates(self, device: torch.device) -> Rates:
-        """From one random block of the model's width and one large attention; a few seconds."""
-        config = {k: v for k, v in self.backbone.pipe.transformer.config.items() if not k.startswith(("vace", "_"))}
-        meta, real = (
-            assembled("wan", config | {"num_layers": 1}, {}, place, self.dtype).pipe.transformer
-            for place in ("meta", str(device))
-        )
-        heads, head_dim = real.config.num_attention_heads, real.config.attention_head_dim
-        tokens, width = 8192 if device.type == "cuda" else 512, heads * head_dim
-
-        def inputs(place: torch.device) -> tuple[Tensor, ...]:
-            shapes = ((1, tokens, width), (1, TEXT_TOKENS, width), (1, 6, width))
-            return tuple(torch.randn(shape, device=place, dtype=self.dtype) for shape in shapes)
-
-        linear, inside = operations_of(lambda: meta.blocks[0](*inputs(torch.device("meta")), None))
-        attention = attention_rate(device, self.dtype, 4 * tokens, heads, head_dim)
-        given = inputs(device)
-        return Rates(linear / (seconds(lambda: real.blocks[0](*given, None), device) - inside / attention), attention)
+    def peak_bytes(self, run: int, place: Place, execution: Execution) -> int:
+        """The most that the device holds at once, where the steps take `run` beside the weights."""
+        weights = self.weights
+        coding = self.coding_bytes(place.video_size, execution.tile_vae)
+        if place.device.type == "cpu":
+            return weights.text + weights.transformer + weights.vae + max(run, coding)
+        if execution.offload == "none":
+            return max(weights.text, weights.transformer + weights.vae + max(run, coding))
+        there, text = weights.transformer, weights.text
+        if execution.offload == "group":
+            there, text = weights.streamed, weights.text_layer
+        return max(text, there + run, weights.vae + coding)
 
     @functools.cached_property
-    def _text_parameters(self) -> int:
-        known = known_model(self.model)
-        packaged = known is None or known.packaged
-        config = (
-            UMT5Config.from_pretrained(model_source(self.model), subfolder="text_encoder") if packaged else UMT5_XXL
+    def weights(self) -> Weights:
+        """In the dtype; the VAE's in its own, float32."""
+        pipe, text = self.backbone.pipe, self._text_encoder()
+        blocks = [b for m in pipe.transformer.children() if isinstance(m, nn.ModuleList) for b in m]
+        transformer, sizes = _bytes(pipe.transformer), [_bytes(block) for block in blocks]
+        return Weights(
+            transformer,
+            transformer - sum(sizes) + max(sizes),
+            _bytes(pipe.vae),
+            _bytes(text),
+            max(_bytes(module, recurse=False) for module in text.modules()),
         )
-        with torch.device("meta"):
-            return sum(p.numel() for p in UMT5EncoderModel(config).parameters())
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _text_encoder(self) -> nn.Module:
+        spec, known = self.backbone.spec, known_model(self.model)
+        fetched = known is None or known.packaged
+        config = read_config(self.model, "text_encoder/config.json") if fetched else spec.text_config
+        cls = getattr(transformers, spec.text_encoder)
+        with torch.device("meta"):
+            return cls(cls.config_class(**config)).to(self.dtype)
+
+    @functools.lru_cache(maxsize=32)  # noqa: B019
+    def _cost(
+        self, foreground: Tensor, config: MethodConfig, branches: Any, variants: int
+    ) -> Cost:
+        counted = [
+            denoising_costs(b, foreground, config, Execution(branches), variants)
+            for b in self._shallow or [self.backbone]
+        ]
+        if not self._shallow:
+            return total(counted[0])
+        depth, architecture = self.backbone.spec.depth, self.backbone.pipe.transformer.config
+        more = depth.repeats(architecture) - REPEATS[1]
+        first, second = counted
+        return total([(b.deeper(a, more), n) for (a, _), (b, n) in zip(first, second)])
+
+    @functools.cached_property
+    def _shallow(self) -> list[Any]:
+        """The same with fewer layers; none where there are few already."""
+        depth, config = self.backbone.spec.depth, self.backbone.pipe.transformer.config
+        if depth is None or depth.repeats(config) <= REPEATS[1]:
+            return []
+        return [shallow(self.backbone, repeats) for repeats in REPEATS]
+
+    @functools.lru_cache(maxsize=32)  # noqa: B019
     @torch.no_grad()
-    def _vae_peak(self, video_size: tuple[int, int, int]) -> int:
-        """Encoding or decoding, whichever takes more."""
+    def coding_bytes(self, video_size: tuple[int, int, int], tiled: bool) -> int:
         (frames, height, width), vae = video_size, self.backbone.pipe.vae
+        vae.enable_tiling() if tiled else vae.disable_tiling()
         few = min(frames, VAE_FRAMES)
+        latents = self.latent_size((few, height, width))
         video = torch.empty(1, 3, few, height, width, device="meta")
-        coded = torch.empty(1, vae.config.z_dim, *self.latent_size((few, height, width)), device="meta")
+        coded = torch.empty(1, vae.config.z_dim, *latents, device="meta")
         peaks = (
             peak_of(lambda: vae.encode(video).latent_dist.mode()),
             peak_of(lambda: vae.decode(coded, return_dict=False)),
         )
-        return max(peaks) + (frames - few) * 3 * height * width * 4
+        growth = 2 * (frames - few) * 3 * height * width * 4  # frames so far, and one more beside
+        return round(max(peaks) * VAE_WORKSPACE) + growth
 
 
-def settle(estimator: Estimator, config: KVLockConfig, given: set[str], place: Place) -> KVLockConfig:
-    """The config with `rows` and `source_store` chosen, where they are not `given`, by what each would need.
-
-    Rows run one by one where a batch would need a gigabyte more than the weights; the source's keys and values wait in
-    the host's memory where the device has no room. Raises ValueError, with what would fit, where the edit does not.
-    """
-    there = device_bytes(place.device)
-    batch = estimator.cost(place.foreground, config, place.variants).peak_bytes
-    if "rows" not in given and batch > SMALL_BATCH_BYTES:
-        config = replace(config, rows="sequential")
-    if "source_store" not in given and _may_hold_on_host(config, place) and estimator.need(config, place) > there:
-        config = replace(config, source_store="host")
-    need = estimator.need(config, place)
-    if need > there:
-        raise ValueError(
-            f"the edit needs about {gigabytes(need)} on {place.device}, which has {gigabytes(there)}; "
-            f"try {_what_fits(estimator, config, place, there)} (--no-memory-check goes on regardless)"
-        )
-    return config
+def _with_headroom(size: int) -> int:
+    return round(size / (1 - HEADROOM))
 
 
-def _what_fits(estimator: Estimator, config: KVLockConfig, place: Place, there: int) -> str:
-    """The fewest flags with which the edit takes no more than `there`."""
-    tiled = Estimator(estimator.model, estimator.dtype, tile_vae=True)
-    possible = {
-        "--rows sequential": config.rows == "batched",
-        "--source-store host": _may_hold_on_host(config, place),
-        "--tile-vae": not estimator.tiled,
-        "--offload": not place.offload and place.device.type != "cpu",
-    }
-    flags = [flag for flag, holds in possible.items() if holds]
-    for tried in chain.from_iterable(combinations(flags, count) for count in range(1, len(flags) + 1)):
-        rows = "sequential" if "--rows sequential" in tried else config.rows
-        store = "host" if "--source-store host" in tried else config.source_store
-        model = tiled if "--tile-vae" in tried else estimator
-        offload = place.offload or "--offload" in tried
-        cost = estimator.cost(place.foreground, replace(config, rows=rows, source_store=store), place.variants)
-        size = model.peak_bytes(cost, place.video_size, offload)
-        if size <= there:
-            return f"{' '.join(tried)}, which needs {gigabytes(size)}"
-    return "a shorter or smaller clip"
+def _without_held(config: MethodConfig) -> MethodConfig:
+    """The config whose forwards take what this one's take while the source waits on the host."""
+    drop = config.drop if isinstance(config, KVLockConfig) else None
+    return replace(config, drop=replace(drop, source_refresh=1)) if drop else config  # type: ignore
 
 
-def _may_hold_on_host(config: KVLockConfig, place: Place) -> bool:
-    return place.device.type != "cpu" and config.refresh_steps > 1 and config.source_store == "device"
+def _bytes(module: nn.Module, recurse: bool = True) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters(recurse))
 
 
-def centred_mask(latent_size: tuple[int, int, int], patch_size: tuple[int, int, int], share: float) -> Tensor:
+def centred_mask(
+    latent_size: tuple[int, int, int], patch_size: tuple[int, int, int], share: float
+) -> Tensor:
     """A rectangle of whole tokens that covers about `share` of each frame: latents bool [F, H, W]."""
     frames, height, width = (size // patch for size, patch in zip(latent_size, patch_size))
     rows = min(height, max(1, round(height * share**0.5)))

@@ -27,13 +27,42 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     """
     known = known_model(model)
     if known and not known.packaged:
-        return assembled(known.spec, known.architecture, {}, FLOW_MATCHING, device, dtype)
+        steps = FLOW_MATCHING | {"flow_shift": known.spec.flow_shift()}
+        return assembled(known.spec, known.architecture, {}, steps, device, dtype)
     if Path(model_source(model)).is_dir():
         checkpoint_folder(model)  # refuses what is not whole
     family = family_of(model)
     files = ("transformer/config", "vae/config", "scheduler/scheduler_config")
     configs = [read_config(model, f"{name}.json") for name in files]
-    return assembled(family, *configs, device, dtype)
+    backbone = assembled(family, *configs, device, dtype)
+    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift())
+    return backbone
+
+
+def shallow(backbone: Any, repeats: int) -> Any:
+    """A backbone's like on the meta device, with so many repeats of its layers."""
+    depth = backbone.spec.depth
+    return _changed(backbone, depth.shortened(backbone.pipe.transformer.config, repeats), "meta")
+
+
+def one_layer(backbone: Any, device: str) -> Any:
+    """A backbone's like with random weights, of one layer where its depth is known."""
+    depth = backbone.spec.depth
+    return _changed(backbone, depth.one_layer() if depth else {}, device)
+
+
+def _changed(backbone: Any, changes: dict[str, Any], device: str) -> Any:
+    pipe = backbone.pipe
+    scheduler = _public(pipe.scheduler) | {"_class_name": type(pipe.scheduler).__name__}
+    configs = _public(pipe.transformer) | changes, _public(pipe.vae), scheduler
+    changed = assembled(backbone.spec, *configs, device, pipe.transformer.dtype)
+    changed.max_sequence_length = backbone.max_sequence_length
+    return changed
+
+
+def _public(module: Any) -> dict[str, Any]:
+    """A config without what diffusers notes in it, such as the fields that were left to defaults."""
+    return {name: value for name, value in module.config.items() if not name.startswith("_")}
 
 
 def assembled(
@@ -60,6 +89,6 @@ def assembled(
         text_encoder=None,
         vae=codec,
         transformer=model,
-        scheduler=with_flow_shift(steps, family.flow_shift()),
+        scheduler=steps,
     )
     return family.adapter_class()(pipe)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -16,7 +16,8 @@ from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import latent_foreground
 from kvlock.core.protocols import Backbone
 from kvlock.core.types import EditRequest, StepRecord
-from kvlock.cost.estimate import Estimator, Place, check_memory, choose_execution
+from kvlock.cost.estimate import Estimator, Place
+from kvlock.cost.fitting import check_memory, choose_execution
 from kvlock.editing.clips import clip_size, edit_fitted, fit_of, fitted
 from kvlock.editing.job import EditJob
 from kvlock.media.clip import Clip
@@ -63,13 +64,15 @@ class EditPlan:
 class Edits:
     """What `run` made, one a variant. videos: uint8 [F, H, W, 3] at the clip's own size.
 
-    `source_through_vae` gives the source resized and through the model's VAE, at its own size.
+    `source_through_vae` gives the source resized and through the model's VAE, at its own size;
+    `device` is where they are measured.
     """
 
     plan: EditPlan
     videos: tuple[Tensor, ...]
     traces: tuple[tuple[StepRecord, ...], ...]
     source_through_vae: Callable[[], Tensor]
+    device: torch.device
 
 
 def plan(job: EditJob) -> EditPlan:
@@ -82,22 +85,17 @@ def plan(job: EditJob) -> EditPlan:
     family = family_of(job.model)
     config = job.config or _config(job, family)
     clip, mask, notes = _read(job, family)
-    estimator = Estimator(job.model, dtype, job.tile_vae)
+    estimator = Estimator(job.model, dtype)
     area = family.size if job.size == "auto" else None if job.size == "keep" else job.size
     fit = fit_of(estimator.backbone, clip_size(clip.frames), area, family.max_frames or MOST_FRAMES)
     notes += [f"clip: {fit.sentence(job.composite)}", *_warnings(job, clip, mask)]
     requests = _requests(job, family, clip, mask)
-    asked = {"branches": job.branches, "source_store": job.source_store}
-    given = {name: value for name, value in asked.items() if value is not None}
-    execution, peak = Execution(**given), None  # type: ignore[arg-type]
-    if isinstance(config, KVLockConfig):
-        stride = estimator.backbone.vae_stride
-        foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
-        place = Place(device, fit.model, foreground, len(requests), job.offload)
-        execution = choose_execution(estimator, config, place, given)
-        notes += _chosen(execution, given)
-        if job.memory_check:
-            peak = check_memory(estimator, config, execution, place)
+    stride = estimator.backbone.vae_stride
+    foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
+    place = Place(device, fit.model, foreground, len(requests))
+    execution = choose_execution(estimator, config, place, job.execution)
+    notes += _chosen(job, execution)
+    peak = check_memory(estimator, config, execution, place) if job.memory_check else None
     return EditPlan(
         job, family, clip, mask, config, execution, fit, tuple(requests), peak, tuple(notes)
     )
@@ -112,10 +110,10 @@ def run(
         job.model,
         job.device,
         job.dtype,
-        job.offload,
-        job.flow_shift,
-        tile_vae=job.tile_vae,
-        compile_blocks=job.compile,
+        planned.execution.offload,
+        job.flow_shift or planned.family.flow_shift(planned.fit.model[1:]),
+        tile_vae=planned.execution.tile_vae,
+        compile_blocks=planned.execution.compile,
     )
     requests = fitted(list(planned.requests), planned.fit)
     results, latents = edit_fitted(
@@ -130,7 +128,7 @@ def run(
         return unfit_video(model.decode_video(latents)[0], planned.fit)
 
     traces = tuple(result.trace for result in results)
-    return Edits(planned, tuple(videos), traces, source_through_vae)
+    return Edits(planned, tuple(videos), traces, source_through_vae, model.device)
 
 
 def _config(job: EditJob, family: Family) -> MethodConfig:
@@ -192,11 +190,11 @@ def _toy_words() -> list[str]:
     return VOCABULARY
 
 
-def _chosen(execution: Execution, given: dict[str, str]) -> list[str]:
+def _chosen(job: EditJob, execution: Execution) -> list[str]:
     """What was chosen because of memory, in the command line's words."""
-    usual, names = Execution(), ("branches", "source_store")
-    names = [n for n in names if n not in given and getattr(execution, n) != getattr(usual, n)]
+    chosen = {n: v for n, v in asdict(execution).items() if n not in job.execution}
     return [
-        f"chosen to save memory: --{name.replace('_', '-')} {getattr(execution, name)}"
-        for name in names
+        f"chosen to save memory: --{name.replace('_', '-')} {value}"
+        for name, value in chosen.items()
+        if value != getattr(Execution(), name)
     ]

@@ -55,7 +55,7 @@ class EditJob:
     dtype: str = "auto"
     branches: Literal["batched", "sequential"] | None = None
     source_store: Literal["device", "host"] | None = None
-    offload: Literal["none", "model", "group"] = "none"
+    offload: Literal["none", "model", "group"] | None = None
     tile_vae: bool = False
     compile: bool = False
     memory_check: bool = True
@@ -78,6 +78,13 @@ class EditJob:
     def variants(self) -> list[tuple[str, int]]:
         """Every prompt with every seed."""
         return [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """What is asked of `Execution`, by option."""
+        names = ("branches", "source_store", "offload", "tile_vae", "compile")
+        asked = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in asked.items() if value is not None}
 
     @property
     def first_background_seed(self) -> int | None:

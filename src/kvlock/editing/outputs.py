@@ -232,8 +232,9 @@ def _measured(edits: Edits, notes: list[str]) -> tuple[BackgroundReport, ...]:
     except (RuntimeError, MemoryError) as error:  # out of memory, with the edit written already
         notes.append(f"the background was not measured ({error}); the edit is whole")
         return ()
-    source, mask = planned.clip.frames, planned.mask
-    return tuple(background_reports(source, mask, list(edits.videos), ceiling))
+    clips = (planned.clip.frames, planned.mask, ceiling, *edits.videos)
+    source, mask, ceiling, *edited = (clip.to(edits.device) for clip in clips)
+    return tuple(background_reports(source, mask, edited, ceiling))
 
 
 def _numbers(report: BackgroundReport) -> dict[str, float | None]:

@@ -1,6 +1,7 @@
 """Decoded frames to upright RGB, and RGB to what an encoder takes."""
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -9,8 +10,6 @@ from av.video.reformatter import Colorspace, Interpolation
 UNTAGGED, RGB = 2, 0
 HD_LINES = 720
 EIGHT_BITS = 8
-# swscale's short cut repeats chroma; above 8 bits it costs 3 to 6 dB against this.
-EXACT_CHROMA = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -23,14 +22,24 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
         matrix = Colorspace.ITU709 if frame.height >= HD_LINES else Colorspace.ITU601
     elif matrix == RGB:
         matrix = Colorspace.ITU709
-    deep = max(c.bits for c in frame.format.components) > EIGHT_BITS
+    if _has_deep_chroma(frame):  # on the direct way swscale repeats it, which costs 3 to 6 dB
+        frame = frame.reformat(
+            format="yuv444p16le",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            interpolation=Interpolation.BICUBIC,
+        )
     converted = frame.reformat(
-        format="rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=Colorspace.ITU709,
-        interpolation=EXACT_CHROMA if deep else None,
+        format="rgb24", src_colorspace=matrix, dst_colorspace=Colorspace.ITU709
     )
     return converted.to_ndarray()
+
+
+def _has_deep_chroma(frame: av.VideoFrame) -> bool:
+    """Whether chroma is subsampled, and of more than 8 bits."""
+    form, sides = frame.format, (frame.width, frame.height)
+    deep = max(c.bits for c in form.components) > EIGHT_BITS
+    return deep and (form.chroma_width(sides[0]), form.chroma_height(sides[1])) != sides
 
 
 def is_transparent(frame: av.VideoFrame) -> bool:
@@ -45,8 +54,9 @@ def display_matrix(frame: av.VideoFrame) -> np.ndarray:
 
     The identity where the file does not say.
     """
+    side_data: Any = frame.side_data  # PyAV's own type lacks the keys
     try:
-        values = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+        values = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)
     except KeyError:
         return np.eye(2)
     return values.reshape(3, 3)[:2, :2] / 65536  # 16.16 fixed point, in the machine's byte order

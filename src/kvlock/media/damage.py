@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import av.logging
+from av.container import InputContainer
 
 from kvlock.media.clip import BadVideoError
 
@@ -66,7 +67,7 @@ def check_reports(path: Path, found: list[Report], codec: str, form: str) -> lis
 
 
 def check_complete(
-    path: Path, container: av.container.InputContainer, stream, count: int, trimmed: int, end: float
+    path: Path, container: InputContainer, stream, count: int, trimmed: int, end: float
 ) -> list[str]:
     """Notes on whether all `count` frames are there; raises BadVideoError where some are not.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.stream import Disposition
 
 from kvlock.media.clip import MAX_PIXELS, BadVideoError, Clip, check_count
@@ -101,20 +102,20 @@ def decode(path: Path, max_frames: int) -> Clip:
         )
         notes += check_reports(path, reported, codec, form)
         rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
-        times, time_base = _times(reading.times, rate, Fraction(stream.time_base))
+        times, time_base = _times(reading.times, rate, stream.time_base or 1 / rate)
         frames = torch.from_numpy(np.stack(reading.frames))
         aspect = _pixel_aspect(stream, reading.matrix)
         return Clip(frames, rate, times, time_base, path, aspect, tuple(notes))
 
 
-def _video_stream(path: Path, container: av.container.InputContainer):
+def _video_stream(path: Path, container: InputContainer):
     """The film: neither cover art nor thumbnails."""
     films = [s for s in container.streams.video if not s.disposition & NO_FILM]
     if not films:
         only = ", only a cover picture" if container.streams.video else ""
         raise BadVideoError(f"{path}: the file has no video stream{only}")
     best = container.streams.best("video")
-    return next((s for s in films if s is best), films[0])
+    return next((s for s in films if best and s.index == best.index), films[0])
 
 
 def _check_header(path: Path, stream, max_frames: int) -> None:
@@ -125,9 +126,7 @@ def _check_header(path: Path, stream, max_frames: int) -> None:
     check_count(path, stream.frames, max_frames)
 
 
-def _frames(
-    container: av.container.InputContainer, stream, reading: _Reading
-) -> Iterator[av.VideoFrame]:
+def _frames(container: InputContainer, stream, reading: _Reading) -> Iterator[av.VideoFrame]:
     stream.codec_context.thread_count = 1  # see `reports`
     for packet in container.demux():
         reading.pass_packet(packet)
@@ -138,7 +137,7 @@ def _frames(
     yield from stream.decode(None)  # what the decoder still holds
 
 
-def _notes(path: Path, container: av.container.InputContainer, stream, reading) -> list[str]:
+def _notes(path: Path, container: InputContainer, stream, reading) -> list[str]:
     notes = []
     films = [s for s in container.streams.video if not s.disposition & NO_FILM]
     if len(films) > 1:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from torch import Tensor
 
 from kvlock.media.clip import Clip
@@ -19,20 +20,20 @@ def encode(path: Path, frames: Tensor, like: Clip, lossless: bool) -> None:
     with av.open(str(path.absolute()), "w", format="mp4") as container, _source(like) as source:
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=like.rate)
         stream.height, stream.width = frames.shape[1:3]
-        _set_up(stream, like, lossless)
+        pix_fmt = _set_up(stream, like, lossless)
         tracks = source.streams.audio if source else ()
-        audio = {s.index: container.add_stream_from_template(s) for s in tracks}
+        sound = {s.index: container.add_stream_from_template(s) for s in tracks}
         for frame, time in zip(frames, like.times):
-            encoded = from_rgb(frame.numpy(), stream.pix_fmt, time, like.time_base)
-            container.mux(stream.encode(encoded))
+            container.mux(stream.encode(from_rgb(frame.numpy(), pix_fmt, time, like.time_base)))
         container.mux(stream.encode())
-        for packet in source.demux(source.streams.audio) if audio else ():
+        for packet in source.demux(source.streams.audio) if source and sound else ():
             if packet.dts is not None:
-                packet.stream = audio[packet.stream_index]
+                packet.stream = sound[packet.stream_index]
                 container.mux(packet)
 
 
-def _set_up(stream, like: Clip, lossless: bool) -> None:
+def _set_up(stream, like: Clip, lossless: bool) -> str:
+    """Set the encoder's options; gives the pixel format that it takes."""
     context = stream.codec_context
     context.time_base = like.time_base
     context.thread_count = 1  # the encoded bytes depend on the number of threads
@@ -40,16 +41,17 @@ def _set_up(stream, like: Clip, lossless: bool) -> None:
         context.sample_aspect_ratio = like.pixel_aspect
     if lossless:
         stream.pix_fmt, stream.options = "rgb24", {"crf": "0", "preset": "fast"}
-        return
+        return stream.pix_fmt
     stream.pix_fmt = "yuv444p" if stream.width % 2 or stream.height % 2 else "yuv420p"
     # x264's macroblock tree reads memory that it never wrote: equal frames give unequal bytes.
     stream.options = {"crf": "14", "preset": "medium", "mbtree": "0"}
     context.color_primaries = context.color_trc = context.colorspace = BT709
     context.color_range = LIMITED_RANGE
+    return stream.pix_fmt
 
 
 @contextmanager
-def _source(like: Clip) -> Iterator[av.container.InputContainer | None]:
+def _source(like: Clip) -> Iterator[InputContainer | None]:
     """The file that a clip came from, open, for its sound."""
     if not like.is_file:
         yield None

@@ -1,6 +1,6 @@
 """Masks from files: bool [F, H, W], True (white) where the edit may happen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def read_mask(
         )
     mask = torch.from_numpy(~found if invert else found)
     if mask.shape[1:] != (height, width):
-        notes = [*notes, _scaling_note(path, tuple(mask.shape[1:]), (height, width))]
+        notes = [*notes, _scaling_note(path, mask.shape[1:], (height, width))]
         mask = scale_mask(mask, (height, width))
     if not mask.any():
         known = "".join(f"; {note.removeprefix(f'{path}: ')}" for note in notes)
@@ -94,7 +94,7 @@ def _dilated(mask: Tensor, pixels: int) -> Tensor:
     return F.max_pool2d(grown, (1, side), stride=1, padding=(0, pixels)) > 0
 
 
-def _scaling_note(path: Path, size: tuple[int, int], wanted: tuple[int, int]) -> str:
+def _scaling_note(path: Path, size: Sequence[int], wanted: tuple[int, int]) -> str:
     """Says that a mask [height, width] is scaled; raises BadVideoError for another aspect."""
     (height, width), (clip_height, clip_width) = size, wanted
     sizes = f"the mask is {width}x{height}, the clip {clip_width}x{clip_height}"

@@ -21,8 +21,8 @@ def side_by_side(source: Tensor, mask: Tensor, edited: Tensor) -> Tensor:
     source, edited: uint8 [F, H, W, 3]; mask: bool [F, H, W]. Small clips are enlarged by a whole
     factor, large ones reduced until all three fit into 3840x2160.
     """
-    frames, *sides = source.shape[:3]
-    height, width = _shown_size(*sides, MIN_HEIGHT, MOST_HEIGHT, MOST_WIDTH // 3)
+    frames, height, width = source.shape[:3]
+    height, width = _shown_size(height, width, MIN_HEIGHT, MOST_HEIGHT, MOST_WIDTH // 3)
     shape = (frames, height + height % 2, 3 * width + width % 2, 3)  # players need even sides
     joined = torch.empty(shape, dtype=torch.uint8)
     for shown, *panels in zip(joined.numpy(), source, mask, edited):

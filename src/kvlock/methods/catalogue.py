@@ -153,15 +153,22 @@ def _no_such_option(method: str, name: str, own: dict[str, Any]) -> str:
     return f"{method} has no option {name!r}; {hint}"
 
 
+def usable_options(method: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of `options` that a method takes and does not set itself: its own make it that method."""
+    config, mine = method_named(method), own_options(method)
+    free = set(flat(config)) - set(mine)
+    return {n: v for n, v in options.items() if n in free and not _idle_because(config, n)}
+
+
 def _check_used(config: MethodConfig, method: str, name: str) -> None:
     """Raise ValueError for an option that the rest of the config passes over."""
-    reason = _passed_over(config, name)
+    reason = _idle_because(config, name)
     if reason:
         raise ValueError(f"{name} has no effect with {method}: {reason}; leave it out")
 
 
-def _passed_over(config: MethodConfig, name: str) -> str:
-    """Why; empty where the option is used."""
+def _idle_because(config: MethodConfig, name: str) -> str:
+    """Why an option of a part that is on does nothing; empty where it does something."""
     unguided = "guidance is off, at --guidance-scale 1"
     if not isinstance(config, KVLockConfig):
         return unguided if name == "target_boost" and config.guidance_scale == 1 else ""
@@ -178,7 +185,7 @@ def _passed_over(config: MethodConfig, name: str) -> str:
     if name == "lock_guidance" and guidance.adaptive:
         return "its guidance follows the variance"
     if name == "lock_steps" and not (config.lock or _changes_guidance(guidance)):
-        return "it does nothing in the lock steps"
+        return "it does nothing else in the lock steps"
     return ""
 
 

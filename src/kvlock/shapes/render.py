@@ -26,19 +26,25 @@ def render_mask(edit: SceneEdit, frames: int, height: int, width: int) -> np.nda
     x, y = _pixel_grid(height, width)
     times = np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
     centres = [edit.disc.centre(float(t)) for t in times]
-    return np.stack([np.hypot(x - cx, y - cy) < edit.disc.radius + 1 / height for cx, cy in centres])
+    return np.stack(
+        [np.hypot(x - cx, y - cy) < edit.disc.radius + 1 / height for cx, cy in centres]
+    )
 
 
 def _pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(width)[None, :] + 0.5) / height, (np.arange(height)[:, None] + 0.5) / height
 
 
-def _render_frame(scene: Scene, time: float, x: np.ndarray, y: np.ndarray, height: int) -> np.ndarray:
+def _render_frame(
+    scene: Scene, time: float, x: np.ndarray, y: np.ndarray, height: int
+) -> np.ndarray:
     frame = _render_background(scene.background, time, x, y)
     for shape in reversed(scene.shapes):
         cx, cy = shape.centre(time)
         u, v = (x - cx) / shape.radius, (y - cy) / shape.radius
-        coverage = np.clip(0.5 - signed_distance(shape.kind, u, v) * shape.radius * height / EDGE, 0, 1)[..., None]
+        coverage = np.clip(
+            0.5 - signed_distance(shape.kind, u, v) * shape.radius * height / EDGE, 0, 1
+        )[..., None]
         frame = (1 - coverage) * frame + coverage * _shaded(shape, u, v)
     return frame
 
@@ -48,7 +54,9 @@ def _shaded(shape: Shape, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.asarray(COLOURS[shape.colour], dtype=float) * light
 
 
-def _render_background(background: Background, time: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _render_background(
+    background: Background, time: float, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
     px, py = x - background.pan[0] * time, y - background.pan[1] * time
     waves = [a * np.sin(TAU * (fx * px + fy * py + phase)) for fx, fy, phase, a in background.waves]
     if background.pattern == "checks":
@@ -57,7 +65,9 @@ def _render_background(background: Background, time: float, x: np.ndarray, y: np
         value = np.maximum(waves[0] + waves[1], 0) * 0.9 - 10
     else:
         value = sum(waves)
-    return np.asarray(background.base) + value[..., None] * (0.75 + 0.25 * np.asarray(background.tint))
+    return np.asarray(background.base) + value[..., None] * (
+        0.75 + 0.25 * np.asarray(background.tint)
+    )
 
 
 def signed_distance(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -74,7 +84,12 @@ def signed_distance(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         case "star":
             radii = [(1.0, 0.42)[i % 2] for i in range(10)]
             return _polygon(
-                u, v, [(r * math.sin(i * TAU / 10), -r * math.cos(i * TAU / 10)) for i, r in enumerate(radii)]
+                u,
+                v,
+                [
+                    (r * math.sin(i * TAU / 10), -r * math.cos(i * TAU / 10))
+                    for i, r in enumerate(radii)
+                ],
             )
     raise ValueError(f"shape kind {kind!r} is unknown")
 

@@ -138,7 +138,10 @@ def random_scene(seed: int, aspect: float = 1.0) -> Scene:
     rng = random.Random(f"scene {seed}")
     shapes = [_random_shape(rng, aspect)]
     if rng.random() < 0.5:
-        second = next((s for s in (_random_shape(rng, aspect) for _ in range(40)) if _differ(s, shapes[0])), None)
+        second = next(
+            (s for s in (_random_shape(rng, aspect) for _ in range(40)) if _differ(s, shapes[0])),
+            None,
+        )
         shapes += [second] if second else []
     return Scene(tuple(shapes), _random_background(rng))
 
@@ -182,7 +185,9 @@ def _random_shape(rng: random.Random, aspect: float) -> Shape:
 
 def _differ(a: Shape, b: Shape) -> bool:
     gap = a.radius + b.radius
-    return a.colour != b.colour and all(math.dist(a.centre(t / 8), b.centre(t / 8)) > gap for t in range(9))
+    return a.colour != b.colour and all(
+        math.dist(a.centre(t / 8), b.centre(t / 8)) > gap for t in range(9)
+    )
 
 
 def _random_background(rng: random.Random) -> Background:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from kvlock.core.types import EditRequest
+from kvlock.media.clip import Clip
 from kvlock.media.files import write_json
-from kvlock.media.interim import contact_sheet, write_video
-from kvlock.media.video import Clip
+from kvlock.media.pictures import contact_sheet
+from kvlock.media.video import write_video
 from kvlock.shapes.render import render_mask, render_scene
 from kvlock.shapes.scene import FRAMES, SIZE, Scene, SceneEdit, random_edit
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from kvlock.backbones.families import recognised_pipe
 from kvlock.backbones.placement import Placement
-from kvlock.backbones.wan.packing import packed_forward, rotate
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
+from kvlock.backbones.wan.packing import packed_forward, rotate
 from kvlock.core.protocols import Flow, PackedBranch
 from kvlock.core.tap import Tap
 from kvlock.core.types import EditRequest, Prompt

@@ -66,7 +66,7 @@ def plot_feedback(path: Path, edits: Edits, config: KVLockConfig) -> None:
             for values in traces(edits, method, name):
                 panels[line, column].plot(values, color="tab:blue", alpha=0.15, linewidth=0.8)
             panels[line, 0].set_ylabel(label)
-        panels[0, column].axhline(config.threshold, color="tab:red", linestyle="--")
+        panels[0, column].axhline(config.signal.threshold, color="tab:red", linestyle="--")
         panels[0, column].set_yscale("log")
         panels[-1, column].set_xlabel("step")
     _save(figure, path)

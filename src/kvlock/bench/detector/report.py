@@ -97,8 +97,10 @@ def _within_table(edits: Edits, steps: tuple[int, ...]) -> str:
 
 def _feedback_table(edits: Edits, config: KVLockConfig) -> str:
     """Markdown: where alpha and omega stood in the lock steps, over all edits and steps."""
-    most = config.guidance_boost * config.guidance_scale
-    rest = config.guidance_scale * (1 + 1e-5)  # the trace is float32
+    omega_0, adaptive = config.guidance.guidance_scale, config.guidance.adaptive
+    assert adaptive
+    most = adaptive.guidance_boost * omega_0
+    rest = omega_0 * (1 + 1e-5)  # the trace is float32
     body = []
     for method in FEEDBACK:
         locked = (traces(edits, method, n)[:, config.first_lock_step :] for n in TRACED)

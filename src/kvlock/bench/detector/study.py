@@ -6,22 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
-from kvlock.backbones.loading import load_backbone, weights_digest
-from kvlock.bench.configs import chosen_fields
+from kvlock.backbones.checkpoints import weights_digest
+from kvlock.backbones.loading import load_backbone
 from kvlock.bench.detector.edits import FEEDBACK, TRACED
 from kvlock.bench.detector.report import write_report
 from kvlock.bench.detector.signals import History, across_seeds, signals
-from kvlock.core.clips import prepare_clips
-from kvlock.core.config import KVLockConfig
+from kvlock.bench.jobs import config_for
+from kvlock.core.branches import Branches
 from kvlock.core.edit import edit_clips
+from kvlock.core.guidance import combine
 from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest, EditResult, StepRecord, StepTensors
-from kvlock.editing import default_config
+from kvlock.core.types import Control, EditRequest, EditResult, Step, StepRecord
 from kvlock.media.files import write_json
+from kvlock.methods.options import chosen_options
 from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
 from kvlock.shapes.scene import random_edit
 from kvlock.shapes.scenes import SEED_STRIDE, scene_clips, scene_request
@@ -50,15 +51,14 @@ def run_detector(
     """
     if variants < 2 or overrides.get("num_inference_steps", 2) < 2 or not len(scenes):
         raise ValueError("expected 1 scene or more, 2 variants or more, and 2 steps or more")
-    configs: dict[str, Any] = {
-        m: default_config(model, m, **overrides) for m in ("plain", *FEEDBACK)
-    }
+    methods = ("plain", *FEEDBACK)
+    configs: dict[str, Any] = {m: config_for(model, m, overrides) for m in methods}
     backbone = load_backbone(model, device)
     record = {
         "model": model,
         "weights": weights_digest(model),
         "variants": variants,
-        "configs": {m: chosen_fields(c) for m, c in configs.items()},
+        "configs": {m: chosen_options(c) for m, c in configs.items()},
     }
     _same_run(out, record | {"versions": versions(), "device": str(backbone.device)})
     groups = [scenes[i : i + SCENES_TOGETHER] for i in range(0, len(scenes), SCENES_TOGETHER)]
@@ -81,14 +81,19 @@ def _watch(
     requests = [
         scene_request(scene, noise=scene + SEED_STRIDE * variant) for scene, variant in pairs
     ]
-    watcher = _Watcher(backbone, requests, variants, configs["plain"])
-    results = edit_clips(backbone, requests, configs["plain"], observe=watcher)
+    seen: dict[str, list[list[float | None]]] = {}
+    results = edit_clips(
+        backbone,
+        requests,
+        configs["plain"],
+        make_forwards=lambda branches: _Watched(branches, variants, seen),
+    )
     firsts = requests[: len(scenes)]
     feedback = {m: edit_clips(backbone, firsts, configs[m]) for m in FEEDBACK}
     edits = []
     for i, ((scene, variant), result) in enumerate(zip(pairs, results)):
         edit = {"scene": scene, "variant": variant} | _outcome(scene, requests[i], result)
-        edit["signals"] = {name: [s[i] for s in values] for name, values in watcher.seen.items()}
+        edit["signals"] = {name: [s[i] for s in values] for name, values in seen.items()}
         if variant == 0:
             edit["traces"] = {m: _trace(feedback[m][i].trace) for m in FEEDBACK}
         edits.append(edit)
@@ -109,44 +114,59 @@ def _outcome(scene: int, request: EditRequest, result: EditResult) -> dict[str, 
     }
 
 
-class _Watcher:
-    """Every signal after each step of one batch; runs the source branch beside the edit."""
+class _Watched:
+    """The branches' forwards, and beside them every signal after each step, put into `seen`.
+
+    The source branch runs beside the edit. Of plain sampling: nothing replaces what it predicts.
+    """
+
+    computed = None
 
     def __init__(
-        self, backbone: Backbone, requests: list[EditRequest], variants: int, config: KVLockConfig
+        self, branches: Branches, variants: int, seen: dict[str, list[list[float | None]]]
     ):
-        self.seen: dict[str, list[list[float | None]]] = {}
-        self._backbone, self._variants = backbone, variants
-        self._clips = prepare_clips(backbone, requests)
-        self._prompt = backbone.encode_prompt([r.source_prompt for r in requests])
-        self._sampler = backbone.sampler(config.num_inference_steps, multistep=True)
+        self._branches, self._variants, self._seen = branches, variants, seen
         self._history = History()
 
-    def __call__(self, view: StepTensors) -> None:
-        clips = self._clips
-        source = self._source_prediction(view.step)
-        self._history = self._history.after(view.denoised, view.branches[0], source)
-        found = signals(self._history, view.branches[-1], clips.source, clips.foreground)
-        found["variance across seeds"] = self._across_seeds(view.denoised)
+    def predict(
+        self, step: Step, latents: Tensor, source: Tensor, control: Control
+    ) -> list[Tensor]:
+        """The branches' own predictions."""
+        predictions = self._branches.predict(step, latents, source, control)
+        omega = control.guidance_scale
+        guided = combine(self._branches, step, predictions, omega, latents, None, None).prediction
+        denoised, conditional, unconditional = (
+            self._branches.sampler.denoised(latents, prediction, step.index)
+            for prediction in (guided, predictions[0], predictions[-1])
+        )
+        clean = self._source_prediction(step.index, source)
+        self._history = self._history.after(denoised, conditional, clean)
+        self._watch(denoised, unconditional)
+        return predictions
+
+    def _watch(self, denoised: Tensor, unconditional: Tensor) -> None:
+        clips = self._branches.clips
+        found = signals(self._history, unconditional, clips.source, clips.foreground)
+        found["variance across seeds"] = self._across_seeds(denoised)
         for name, values in found.items():
             if values is None:
-                numbers: list[float | None] = [None] * len(clips.source)
+                numbers: list[float | None] = [None] * len(denoised)
             else:
                 numbers = values.tolist()
-            self.seen.setdefault(name, []).append(numbers)
+            self._seen.setdefault(name, []).append(numbers)
 
-    def _source_prediction(self, step: int) -> torch.Tensor:
+    def _source_prediction(self, step: int, source: Tensor) -> Tensor:
         """The clean clip as the source branch predicts it, [B, C, F, H, W]."""
-        clips, sampler = self._clips, self._sampler
-        noised = sampler.add_noise(clips.source, clips.noise, step)
-        times = sampler.timestep(step).to(noised.device).expand(len(noised))
-        velocity = self._backbone.predict(noised, times, self._prompt, clips.condition)
-        return sampler.denoised(noised, velocity, step)
+        branches, clips = self._branches, self._branches.clips
+        timestep = branches.sampler.timestep(step)
+        [velocity] = branches.forward([source], [clips.source_prompt], timestep, [clips.condition])
+        return branches.sampler.denoised(source, velocity, step)
 
-    def _across_seeds(self, denoised: torch.Tensor) -> torch.Tensor:
+    def _across_seeds(self, denoised: Tensor) -> Tensor:
         """The variance over a scene's variants, the same for each of them: [B]."""
         by_variant, foreground = (
-            x.unflatten(0, (self._variants, -1)) for x in (denoised, self._clips.foreground)
+            x.unflatten(0, (self._variants, -1))
+            for x in (denoised, self._branches.clips.foreground)
         )
         return across_seeds(by_variant, foreground[0]).repeat(self._variants)
 
