@@ -25,7 +25,9 @@ HEADROOM = 0.1  # of a device's memory: fragments, and the workspaces of kernels
 # Wan's VAE, from what it saw on GPUs, is 7000 bytes a pixel and byte of dtype (comfy/sd.py): 11.2 GB
 # at 832x480 where the tensors take 8.2.
 VAE_WORKSPACE = 11.2 / 8.2
-VAE_FRAMES = 9  # from here on the VAE, which goes frame by frame, needs room for what it gives alone
+VAE_FRAMES = (
+    9  # from here on the VAE, which goes frame by frame, needs room for what it gives alone
+)
 REPEATS = (2, 3)  # of a transformer's layers, on which costs are counted; each more adds the same
 CONTAINER_LIMITS = (
     "/sys/fs/cgroup/memory.max",
@@ -136,15 +138,15 @@ class Estimator:
     def _text_encoder(self) -> nn.Module:
         spec, known = self.backbone.spec, known_model(self.model)
         fetched = known is None or known.packaged
-        config = read_config(self.model, "text_encoder/config.json") if fetched else spec.text_config
+        config = (
+            read_config(self.model, "text_encoder/config.json") if fetched else spec.text_config
+        )
         cls = getattr(transformers, spec.text_encoder)
         with torch.device("meta"):
             return cls(cls.config_class(**config)).to(self.dtype)
 
     @functools.lru_cache(maxsize=32)  # noqa: B019
-    def _cost(
-        self, foreground: Tensor, config: MethodConfig, branches: Any, variants: int
-    ) -> Cost:
+    def _cost(self, foreground: Tensor, config: MethodConfig, branches: Any, variants: int) -> Cost:
         counted = [
             denoising_costs(b, foreground, config, Execution(branches), variants)
             for b in self._shallow or [self.backbone]

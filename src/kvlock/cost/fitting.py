@@ -83,9 +83,7 @@ class _Way:
         return f"{words}{slow}, which needs {gigabytes(need)}"
 
 
-def _advice(
-    estimator: Estimator, config: MethodConfig, execution: Execution, place: Place
-) -> str:
+def _advice(estimator: Estimator, config: MethodConfig, execution: Execution, place: Place) -> str:
     """What would fit, by what it costs: time first, then precision and pixels, then what was asked."""
     own = _Way((), estimator, execution, place)
     ways = [w for start in (own, *_smaller_dtype(own)) for w in _executions(start, config)]
@@ -121,7 +119,9 @@ def _executions(way: _Way, config: MethodConfig) -> list[_Way]:
         execution = replace(
             asked, offload=offload, tile_vae=tiled, source_store=store, branches=branch
         )
-        found.append(replace(way, flags=(*way.flags, *_flags(asked, execution)), execution=execution))
+        found.append(
+            replace(way, flags=(*way.flags, *_flags(asked, execution)), execution=execution)
+        )
     return found
 
 
