@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import reference
 import torch
 
 from kvlock.bench.detector.signals import (
@@ -17,7 +16,7 @@ from kvlock.bench.detector.signals import (
 )
 from kvlock.bench.detector.statistics import auc, auc_interval, rank_correlation, within_scenes
 from kvlock.cli import main
-from support import tiny
+from support import reference, tiny
 
 
 def _randn(*shape, seed):

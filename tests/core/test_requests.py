@@ -62,7 +62,7 @@ def test_a_variants_seed_draws_the_foregrounds_noise_alone(backbone):
 def test_requests_share_a_source_where_all_that_makes_it_is_the_same():
     backbone, request = make_backbone("wan"), make_request()
     clips = prepare_clips(backbone, [request, dataclasses.replace(request, prompt="a cat")])
-    assert clips.firsts == [0] and clips.source_of == [0, 0] and clips.shares_sources
+    assert clips.firsts == [0] and clips.source_of == [0, 0]
     others = [
         dataclasses.replace(request, video=request.video.clone()),
         dataclasses.replace(request, mask=request.mask.clone()),

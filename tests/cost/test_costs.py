@@ -6,8 +6,6 @@ import re
 
 import pytest
 import torch
-from test_dropping import _counted
-from test_edit import BACKBONES, STEPS, TEXT_LENGTH, config, make_request
 
 from kvlock.backbones.known_models import KNOWN_MODELS
 from kvlock.cli import main
@@ -18,6 +16,8 @@ from kvlock.cost.rates import attention_rate, matmul_rate
 from kvlock.cost.skeleton import assembled, skeleton
 from kvlock.editing import edit_clips
 from support import tiny
+from support.edits import BACKBONES, STEPS, TEXT_LENGTH, config, make_request
+from support.edits import counted as _counted
 
 
 @pytest.fixture(scope="module")

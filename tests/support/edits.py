@@ -10,6 +10,7 @@ from torch import Tensor
 from kvlock.backbones.wan.t2v import WanBackbone
 from kvlock.backbones.wan.vace import WanVACEBackbone
 from kvlock.core.branches import Branches
+from kvlock.core.clips import prepare_clips
 from kvlock.core.protocols import Backbone, Forwards
 from kvlock.core.types import Control, EditRequest, EditResult, Step
 from kvlock.methods.catalogue import METHODS, method_config
@@ -20,6 +21,7 @@ from kvlock.methods.parts import Drop
 from support import reference, tiny
 
 STEPS = 6
+OMEGA = 5.0  # the default guidance scale
 TEXT_LENGTH = 16
 BACKBONES = {"wan": (WanBackbone, tiny.wan_pipe), "wan-vace": (WanVACEBackbone, tiny.vace_pipe)}
 BATCHED, SEQUENTIAL = Execution("batched"), Execution("sequential")
@@ -109,11 +111,14 @@ def watched(
 
 def counted(backbone: Any) -> list[int]:
     """The branches of each of the backbone's forwards from here on."""
-    counts, predict, packed = [], backbone.predict, backbone.predict_packed
-    backbone.predict = lambda latents, *rest: counts.append(len(latents)) or predict(latents, *rest)
-    backbone.predict_packed = lambda branches, *rest: (
-        counts.append(len(branches)) or packed(branches, *rest)
-    )
+    counts: list[int] = []
+
+    def counting(forward: Callable) -> Callable:
+        return lambda batch, *rest: counts.append(len(batch)) or forward(batch, *rest)
+
+    for name in ("predict", "predict_packed"):
+        if hasattr(backbone, name):
+            setattr(backbone, name, counting(getattr(backbone, name)))
     return counts
 
 
@@ -138,6 +143,14 @@ def watching(config: Any, execution: Execution, report: Callable) -> Callable[[B
     """What `make_forwards` of the core's `edit_clips` takes."""
     make = forwards_of(config, execution)
     return lambda branches: Watching(branches, make(branches), report)
+
+
+def branches_of(backbone: Any, requests: list[EditRequest], config: Any) -> Branches:
+    """What the forwards of an edit are made from, without editing."""
+    with torch.no_grad():
+        clips = prepare_clips(backbone, requests)
+    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
+    return Branches(backbone, sampler, clips, config)
 
 
 class World:

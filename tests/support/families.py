@@ -90,9 +90,7 @@ def cogvideox() -> Family:
         use_rotary_positional_embeddings=True,
     ).eval()
     text = _constant(6, 8)
-    rope = get_3d_rotary_pos_embed(
-        embed_dim=16, crops_coords=((0, 0), (3, 4)), grid_size=(3, 4), temporal_size=3
-    )
+    rope = get_3d_rotary_pos_embed(embed_dim=16, crops_coords=((0, 0), (3, 4)), grid_size=(3, 4), temporal_size=3)
 
     def forward(x):
         text_rows = text.expand(len(x), -1, -1)
@@ -131,10 +129,7 @@ def hunyuan_video() -> Family:
         text_rows = text.expand(batch, -1, -1)
         return model(x, _times(batch), text_rows, mask, pooled_rows, guidance, return_dict=False)[0]
 
-    dual = [
-        AttentionSite(f"transformer_blocks.{i}.attn", b.attn)
-        for i, b in enumerate(model.transformer_blocks)
-    ]
+    dual = [AttentionSite(f"transformer_blocks.{i}.attn", b.attn) for i, b in enumerate(model.transformer_blocks)]
     single = [
         AttentionSite(f"single_transformer_blocks.{i}.attn", b.attn, text="after")
         for i, b in enumerate(model.single_transformer_blocks)
@@ -158,14 +153,9 @@ def ltx() -> Family:
     def forward(x):
         batch, mask = len(x), torch.ones(len(x), 6)
         text_rows = text.expand(batch, -1, -1)
-        return model(
-            x, text_rows, _times(batch), mask, num_frames=3, height=4, width=4, return_dict=False
-        )[0]
+        return model(x, text_rows, _times(batch), mask, num_frames=3, height=4, width=4, return_dict=False)[0]
 
-    sites = [
-        AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1)
-        for i, b in enumerate(model.transformer_blocks)
-    ]
+    sites = [AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1) for i, b in enumerate(model.transformer_blocks)]
     return Family("ltx", model, sites, 3 * 4 * 4, (48, 8), forward)
 
 
@@ -188,10 +178,7 @@ def mochi() -> Family:
         batch, mask = len(x), torch.ones(len(x), 6, dtype=torch.bool)
         return model(x, text.expand(batch, -1, -1), _times(batch), mask, return_dict=False)[0]
 
-    sites = [
-        AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1)
-        for i, b in enumerate(model.transformer_blocks)
-    ]
+    sites = [AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1) for i, b in enumerate(model.transformer_blocks)]
     return Family("mochi", model, sites, 3 * 4 * 4, (4, 3, 8, 8), forward)
 
 

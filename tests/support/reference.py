@@ -78,8 +78,10 @@ def control(variance, step, steps, kappa, tau, omega, lower, boost):
     return min(max(ratio, 0.0), 1.0), omega * min(max(ratio, lower), boost)
 
 
-def optimal_scale(conditional, unconditional):
-    """s* of CFG-Zero*, one clip."""
+def optimal_scale(conditional, unconditional, kept=None):
+    """s* of CFG-Zero*, one clip [C, F, H, W]; of the latents that are kept, bool [F, H, W]."""
+    if kept is not None:
+        conditional, unconditional = conditional[:, kept], unconditional[:, kept]
     dot = sum(float(a) * float(b) for a, b in zip(conditional.flatten(), unconditional.flatten()))
     norm = sum(float(b) ** 2 for b in unconditional.flatten())
     return dot / (norm + 1e-8)
@@ -94,8 +96,15 @@ def guided(conditional, unconditional, omega, scale):
     return out
 
 
-def projected(conditional, unconditional, omega, average, momentum=-0.5, eta=0.0):
-    """APG on denoised predictions of one clip, flattened lists; `average` is a list or None."""
+def projected(conditional, unconditional, omega, average, momentum=-0.5, eta=0.0, kept=None):
+    """APG on denoised predictions of one clip; `average` is a list or None.
+
+    kept: bool [F, H, W]; what is not kept stays the conditional's and counts nowhere.
+    """
+    if kept is not None:
+        chosen, result = (conditional[:, kept], unconditional[:, kept]), conditional.clone()
+        result[:, kept], average = projected(*chosen, omega, average, momentum, eta)
+        return result, average
     c, u = (x.double().flatten().tolist() for x in (conditional, unconditional))
     delta = [a - b for a, b in zip(c, u)]
     if average is not None:

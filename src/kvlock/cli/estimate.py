@@ -1,19 +1,28 @@
 """`kvlock estimate`: what an edit would cost, before anything is loaded."""
 
+# pyright: reportInvalidTypeForm=false
+
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvlock.cli.edit import size_of
+from kvlock.cli.groups import plain
 
-# What is worth comparing: name, method, and what differs from it. `plain` runs row by row, as diffusers' pipelines do.
+if TYPE_CHECKING:
+    import torch
+
+    from kvlock.cost.estimate import Estimator, Place
+    from kvlock.cost.rates import Rates
+
+# What is worth comparing. Without a way of its own, a method runs as `kvlock edit` would run it.
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("plain", {"rows": "sequential"}),
-    "constant": ("constant", {"rows": "sequential"}),
+    "plain": ("plain", {"branches": "sequential"}),
     "kv-lock": ("kv-lock", {}),
-    "kv-lock --rows sequential": ("kv-lock", {"rows": "sequential"}),
-    "drop-locked": ("drop-locked", {"rows": "sequential"}),
+    "kv-lock --branches batched": ("kv-lock", {"branches": "batched"}),
+    "constant": ("constant", {}),
+    "flowedit-masked": ("flowedit-masked", {}),
     "drop": ("drop", {}),
-    "drop-4": ("drop-4", {}),
     "fast": ("fast", {}),
     "fast --source-store host": ("fast", {"source_store": "host"}),
 }
@@ -21,10 +30,14 @@ MODES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """Forwards, operations, time on this device and memory of each mode. Nothing is loaded but configs."""
+    """Forwards, operations, time and memory of each method. Nothing is loaded but configs."""
 
     model: str = "wan2.1-vace-1.3b"
     """A name from `kvlock models`, a hub id, or a diffusers folder."""
+    gpu: plain(str, "NAME") = ""
+    """A card that you may not have: 4090, a100, h100, ...; its published speed, as an estimate."""
+    device_memory: plain(str, "24GB") = ""
+    """Memory to fit into; the device's own, or the card's, where it is not given."""
     size: str = "832x480"
     """WIDTHxHEIGHT, as the model sees the clip."""
     frames: int = 81
@@ -39,8 +52,8 @@ class Estimate:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
-    offload: bool = False
-    """Keep each part of the model on the CPU until it runs."""
+    offload: plain(Literal["none", "model", "group"] | None) = None
+    """As in `kvlock edit`; chosen by memory where it is not given."""
     tile_vae: bool = False
     """Encode and decode tile by tile."""
 
@@ -51,49 +64,104 @@ class Estimate:
         from rich.progress import track
         from rich.table import Table
 
-        from kvlock.backbones.estimate import Estimator, centred_mask, device_bytes, gigabytes
         from kvlock.backbones.loading import resolve_device, resolve_dtype
+        from kvlock.cost.estimate import Estimator, gigabytes
 
+        video_size = self._video_size()
         device = resolve_device(self.device)
-        estimator = Estimator(self.model, resolve_dtype(self.dtype, str(device)), self.tile_vae)
-        latents = estimator.latent_size(self._video_size())
-        mask = centred_mask(latents, estimator.backbone.patch_size, self.foreground)
-        with Console(stderr=True).status("measuring what this device reaches"):
-            rates = estimator.rates(device)
-        table = Table("mode", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
-        plain = 0.0
-        shown = track(MODES.items(), "counting", console=Console(stderr=True), transient=True)
-        for name, (method, fields) in shown:
-            config = method_config(method, {}, {"num_inference_steps": self.steps} | fields)
-            assert isinstance(config, KVLockConfig)
-            cost = estimator.cost(mask, config, self.variants)
+        dtype = resolve_dtype(
+            "bfloat16" if self.gpu and self.dtype == "auto" else self.dtype, str(device)
+        )
+        estimator = Estimator(self.model, dtype)
+        place = self._place(estimator, device, video_size)
+        rates = self._rates(estimator, device)
+        table = Table("method", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
+        rows, plain_seconds = [], 0.0
+        bar = Console(stderr=True)
+        for name, (method, way) in track(MODES.items(), "counting", console=bar, transient=True):
+            cost, need, flags = self._mode(estimator, place, method, way)
             seconds = rates.seconds(cost) / self.variants
-            plain = plain or seconds
+            plain_seconds = plain_seconds or seconds
             operations = (cost.linear_flops + cost.attention_flops) / 1e15 / self.variants
-            memory = gigabytes(estimator.peak_bytes(cost, self._video_size(), self.offload))
-            row = (
-                f"{cost.rows / self.variants:g}",
-                f"{operations:.3g}",
-                _duration(seconds),
-                f"{seconds / plain:.2f}",
+            memory = gigabytes(need) if need <= place.bytes else f"{gigabytes(need)}, too much"
+            count, ratio = f"{cost.branches / self.variants:g}", f"{seconds / plain_seconds:.2f}"
+            rows.append(
+                (
+                    " ".join([name, *flags]),
+                    count,
+                    f"{operations:.3g}",
+                    _duration(seconds),
+                    ratio,
+                    memory,
+                )
             )
-            table.add_row(name, *row, memory)
-        there = f"{device}, {gigabytes(device_bytes(device))}"
+        for row in rows:
+            table.add_row(*row)
+        where = self.gpu or str(device)
         print(
-            f"{self.model}, {self.size}, {self.frames} frames, {latents} latents, {estimator.dtype} on {there}"
+            f"{self.model}, {self.size}, {self.frames} frames, {str(dtype).removeprefix('torch.')} "
+            f"on {where} with {gigabytes(place.bytes)}"
         )
-        Console(width=100).print(table)
+        Console(width=max(100, max(len(row[0]) for row in rows) + 62)).print(table)
+        how = "measured on it" if rates.measured else "estimated from its data sheet, not measured"
         print(
-            f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in a block's linear layers and "
-            f"{rates.attention / 1e12:.3g} in its attention, as measured just now, without transfers to the host. "
-            "Memory is the most at once, with weights and VAE. "
-            f"kvlock edit runs {DEFAULT_METHODS[family_of(self.model)]} unless told otherwise."
+            f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in linear layers and "
+            f"{rates.attention / 1e12:.3g} in attention, {how}. Memory is the most at once, with "
+            "weights, VAE and a tenth for what no tensor shows."
         )
+
+    def _mode(
+        self, estimator: "Estimator", place: "Place", method: str, way: dict[str, Any]
+    ) -> tuple[Any, int, list[str]]:
+        """Cost, bytes, and the flags that `kvlock edit` would choose for memory."""
+        from kvlock.cost.fitting import choose_execution
+        from kvlock.methods.catalogue import method_config
+
+        given = way | {"tile_vae": self.tile_vae}
+        given |= {} if self.offload is None else {"offload": self.offload}
+        config = method_config(method, {}, {"num_inference_steps": self.steps})
+        execution = choose_execution(estimator, config, place, given)
+        cost = estimator.cost(place.foreground, config, execution, place.variants)
+        flags = [
+            f"--{name.replace('_', '-')} {getattr(execution, name)}"
+            for name in ("source_store", "offload")
+        ]
+        usual = ("--source-store device", "--offload none")
+        chosen = [
+            flag for flag in flags if flag not in usual and flag.split()[1] not in way.values()
+        ]
+        return cost, estimator.need(config, execution, place), chosen
+
+    def _place(
+        self, estimator: "Estimator", device: "torch.device", size: tuple[int, int, int]
+    ) -> "Place":
+        import torch
+
+        from kvlock.cost.estimate import Place, centred_mask
+        from kvlock.cost.gpus import gpu_named, memory_bytes
+
+        capacity = None
+        if self.gpu:
+            device, capacity = torch.device("cuda"), round(gpu_named(self.gpu).memory_gb * 1e9)
+        if self.device_memory:
+            capacity = memory_bytes(self.device_memory)
+        latents = estimator.latent_size(size)
+        mask = centred_mask(latents, estimator.backbone.patch_size, self.foreground)
+        return Place(device, size, mask, self.variants, capacity)
+
+    def _rates(self, estimator: "Estimator", device: "torch.device") -> "Rates":
+        from kvlock.cost.gpus import gpu_named
+        from kvlock.cost.rates import Rates, device_rates
+
+        if self.gpu:
+            card = gpu_named(self.gpu)
+            return Rates(card.linear, card.attention, measured=False)
+        return device_rates(estimator.backbone, device, lambda words: print(words, file=sys.stderr))
 
     def _video_size(self) -> tuple[int, int, int]:
         """Frames, height, width; raises ValueError for what makes no sense."""
-        size = size_of(self.size, None)
-        if size is None:
+        size = size_of(self.size)
+        if isinstance(size, str):
             raise ValueError(f"--size is {self.size!r}; expected WIDTHxHEIGHT such as 832x480")
         for name, least in (("frames", 1), ("steps", 1), ("variants", 1)):
             if getattr(self, name) < least:

@@ -19,6 +19,7 @@ from kvlock.core.types import Control
 from kvlock.cost.counting import Counter
 from kvlock.methods.edit import forwards_of
 from kvlock.methods.execution import Execution
+from kvlock.methods.inversion import source_alone
 from kvlock.methods.options import FlowEditConfig, MethodConfig
 
 
@@ -105,7 +106,7 @@ def _inversion_costs(branches: Branches, config: KVLockConfig) -> list[tuple[Cos
         return []
     latents, timestep = branches.clips.start, branches.sampler.timestep(0)
     with Counter() as counter:
-        branches.source_alone(latents, timestep)
+        source_alone(branches, latents, timestep)
     return [(Cost.of(counter, 1), config.num_inference_steps + 1)]
 
 

@@ -34,7 +34,8 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     family = family_of(model)
     files = ("transformer/config", "vae/config", "scheduler/scheduler_config")
     configs = [read_config(model, f"{name}.json") for name in files]
-    backbone = assembled(family, *configs, device, dtype)
+    transformer, vae, scheduler = configs
+    backbone = assembled(family, transformer, vae, scheduler, device, dtype)
     backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift())
     return backbone
 

@@ -111,7 +111,8 @@ def run(
         job.device,
         job.dtype,
         planned.execution.offload,
-        job.flow_shift or planned.family.flow_shift(planned.fit.model[1:]),
+        job.flow_shift,
+        size=planned.fit.model[1:],
         tile_vae=planned.execution.tile_vae,
         compile_blocks=planned.execution.compile,
     )

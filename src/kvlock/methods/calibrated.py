@@ -41,7 +41,15 @@ def path_variance(sigmas: Sequence[float]) -> float:
 
 
 def usual_variance(usual: Usual, sigma: float) -> float:
-    """The variance that is usual at a noise level: log-linear between the table's levels, held beyond its ends."""
+    """The variance that is usual at a noise level: log-linear between the table's levels, held beyond its ends.
+
+    Raises ValueError for an empty table.
+    """
+    if not usual:
+        raise ValueError(
+            "usual is (); expected the model's calibration, as kvlock calibrate MODEL --suite "
+            "CLIPS.jsonl makes it"
+        )
     points = sorted(usual)
     for (left, low), (right, high) in zip(points, points[1:]):
         if left <= sigma <= right:

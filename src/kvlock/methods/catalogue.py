@@ -169,17 +169,27 @@ def _check_used(config: MethodConfig, method: str, name: str) -> None:
 
 def _idle_because(config: MethodConfig, name: str) -> str:
     """Why an option of a part that is on does nothing; empty where it does something."""
+    unguided = "guidance is off, at --guidance-scale 1"
     if not isinstance(config, KVLockConfig):
-        return ""
-    guidance, part = config.guidance, OPTIONS[name]
+        return unguided if name == "target_boost" and config.guidance_scale == 1 else ""
+    guidance, follows = config.guidance, config.lock and config.lock.fusion_ratio == "variance"
+    guides = OPTIONS[name] in ("guidance", "adaptive", "projection")
+    guides = guides and name not in ("guidance_scale", "zero_init_steps")
+    same = name == "prediction" and not guidance.zero_init_steps
+    if guidance.guidance_scale == 1 and (guides or same):
+        return unguided
     if name == "threshold" and not watches_variance(config):
         return "nothing in it hangs on the variance"
-    if part in ("guidance", "adaptive", "projection") and name != "guidance_scale":
-        if guidance.guidance_scale == 1:
-            return "guidance is off, at --guidance-scale 1"
+    if name == "lock_width" and not follows:
+        return "no lock in it follows the variance"
     if name == "lock_guidance" and guidance.adaptive:
         return "its guidance follows the variance"
-    late = config.lock or guidance.adaptive or guidance.projection or guidance.lock_guidance != 1
-    if name == "lock_steps" and not late:
+    if name == "lock_steps" and not (config.lock or _changes_guidance(guidance)):
         return "it does nothing else in the lock steps"
     return ""
+
+
+def _changes_guidance(guidance: Guidance) -> bool:
+    """Whether guidance is another in the lock steps."""
+    other = guidance.adaptive or guidance.projection or guidance.lock_guidance != 1
+    return bool(other) and guidance.guidance_scale > 1

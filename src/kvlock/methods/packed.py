@@ -15,9 +15,7 @@ class PackedTap(Tap):
     def __init__(self) -> None:
         super().__init__()
         self.source_branches = 1
-        self._is_source = (
-            True  # not the branch's number, for which compiled code would be made anew
-        )
+        self._is_source = True  # compiled code would be made anew for a branch's number
         self._rope: tuple[Tensor, Tensor] | None = None
 
     def enter(self, branch: int, rope: tuple[Tensor, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kvlock.core.config import KVLockConfig, Lock
+from kvlock.core.config import KVLockConfig
 from kvlock.methods.fading import fading_weight
 from kvlock.options import FINITE, FROM_0, SHARE, STEPS, Part, Steps, option
 
@@ -142,7 +142,7 @@ class Drop(Part):
 
         Raises ValueError where the lock does not go with it: alpha is 1 where it drops.
         """
-        self._check(config.lock)
+        self._check(config)
         every, dropped, planned = self.refresh_steps(config), 0, []
         for step in steps:
             if self.drop_steps == "all" or step.source:
@@ -151,7 +151,8 @@ class Drop(Part):
             planned.append(step)
         return planned
 
-    def _check(self, lock: Lock | None) -> None:
+    def _check(self, config: KVLockConfig) -> None:
+        lock, calibration = config.lock, config.signal.calibration
         if self.drop_steps == "all" and lock:
             raise ValueError("drop_steps is 'all', so no step is left to lock; expected lock=None")
         if self.drop_steps == "locked" and lock is None:
@@ -161,4 +162,8 @@ class Drop(Part):
             raise ValueError(
                 f"fusion_ratio is {lock.fusion_ratio!r}; with drop alpha is 1 on the background and "
                 "0 inside: expected 1 or 'variance', and foreground_ratio=0"
+            )
+        if isinstance(calibration, Calibration) and calibration.lock_width:
+            raise ValueError(
+                f"lock_width is {calibration.lock_width!r}; expected 0 with drop, where alpha is 1"
             )
