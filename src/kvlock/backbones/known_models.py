@@ -52,10 +52,10 @@ KNOWN_MODELS = (
         "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         "wan2.1-vace",
         2153,
-        16,
+        16.2,
         architecture=_SMALL_VACE,
     ),
-    KnownModel("wan2.1-vace-14b", "Wan-AI/Wan2.1-VACE-14B-diffusers", "wan2.1-vace", 17337, 46),
+    KnownModel("wan2.1-vace-14b", "Wan-AI/Wan2.1-VACE-14B-diffusers", "wan2.1-vace", 17337, 46.5),
 )
 
 

@@ -22,9 +22,9 @@ from kvlock.methods.options import MethodConfig
 
 HEADROOM = 0.1  # of a device's memory: fragments, and the workspaces of kernels
 # Kernels of a VAE's convolutions have workspaces that no tensor shows. ComfyUI's estimate for
-# Wan's VAE, from what it saw on GPUs, is 7000 bytes a pixel and byte of dtype (comfy/sd.py): 11.2 GB
-# at 832x480 where the tensors take 8.2.
-VAE_WORKSPACE = 11.2 / 8.2
+# Wan's VAE, from what it saw on GPUs, is 7000 bytes a pixel and byte of dtype (comfy/sd.py): 11.18 GB
+# at 832x480 where the tensors take 7.81.
+VAE_WORKSPACE = 11.18 / 7.81
 VAE_FRAMES = (
     9  # from here on the VAE, which goes frame by frame, needs room for what it gives alone
 )

@@ -14,7 +14,6 @@ from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
 
 SMALL_BATCH_BYTES = 1e9
-CHOSEN = ("branches", "source_store", "offload")  # these change no result, or its last bits alone
 RANKS = {"--dtype bfloat16": 5, "--tile-vae": 10, "--offload group": 100}
 OFFLOADS = ("none", "model", "group")  # from the fastest to the smallest
 
