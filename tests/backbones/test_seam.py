@@ -66,7 +66,7 @@ def test_the_lock_moves_the_edit_and_only_by_background_tokens(family):
 
 @torch.no_grad()
 def test_equals_plain_hooks_that_blend(family):
-    """An independent way to the same numbers: capture with forward hooks, then replace with them."""
+    """An independent way to the same numbers: hooks that keep the source's, then hooks that blend."""
     source, edit = family.rows(1), family.rows(1, seed=1)
     background, alpha = _background(family), 0.35
     captured, handles = {}, []
@@ -116,7 +116,7 @@ def test_edits_that_share_a_source_are_what_each_is_alone(family):
 
 
 class _SlowLockedProcessor:
-    """Wan's self-attention in slow steps, with the paper's blend after RoPE; batch [source, edit]."""
+    """Wan's self-attention in slow steps, the paper's blend after RoPE; batch [source, edit]."""
 
     def __init__(self, foreground, alpha):
         self.foreground, self.alpha = foreground, alpha

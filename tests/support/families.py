@@ -1,4 +1,4 @@
-"""Tiny random DiTs of six families with their attention sites and a forward of batched rows; all real classes."""
+"""Tiny random DiTs of six families, with their attention sites and a forward; all real classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every equation again in slow loops, written from the paper and its sources; imports nothing from kvlock."""
+"""Every equation again in slow loops, written from the papers; imports nothing from kvlock."""
 
 import math
 

@@ -81,9 +81,9 @@ def wan_pipe() -> WanPipeline:
 
 def vace_pipe(num_layers: int = 3) -> WanVACEPipeline:
     torch.manual_seed(3)
-    told = list(range(0, num_layers, 2))
+    shown = list(range(0, num_layers, 2))
     transformer = WanVACETransformer3DModel(
-        num_layers=num_layers, vace_layers=told, vace_in_channels=96, **TRANSFORMER
+        num_layers=num_layers, vace_layers=shown, vace_in_channels=96, **TRANSFORMER
     )
     pipe = WanVACEPipeline(transformer=transformer.eval(), **_shared())
     pipe.set_progress_bar_config(disable=True)
