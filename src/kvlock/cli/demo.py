@@ -31,7 +31,6 @@ class Demo:
             (scene.prompt,),
             MODEL,
             source_prompt=scene.source_prompt,
-            composite=False,
         )
         print(f"source: {scene.source_prompt}\nedit:   {scene.prompt}")
         run_job(job, out, [])

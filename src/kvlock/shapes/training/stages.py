@@ -165,8 +165,10 @@ def _start_from(model: nn.Module, folder: Path) -> None:
 
 
 def _load_part(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    names = [name for name in tensors if name.startswith(prefix)]
-    module.load_state_dict({name.removeprefix(prefix): tensors[name] for name in names})
+    """Copy the parameters whose names begin with `prefix`; tied ones are there under one name."""
+    part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    assert part.keys() == dict(module.named_parameters()).keys()
+    module.load_state_dict(part, strict=False)
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
