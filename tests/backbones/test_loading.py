@@ -1,22 +1,24 @@
+"""From names and folders to backbones, and what is refused on the way."""
+
 import json
+import logging
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    UniPCMultistepScheduler,
-    WanTransformer3DModel,
-    WanVACETransformer3DModel,
-)
+from diffusers import DDIMScheduler, UniPCMultistepScheduler
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
-from kvlock.backbones.known_models import KNOWN_MODELS, known_model
-from kvlock.backbones.loading import load_backbone
-from kvlock.backbones.sampler import FlowSampler, check_flow_matching, with_flow_shift
-from kvlock.core.config import KVLockConfig
+from kvlock.backbones.loading import backbone_of, load_backbone
+from kvlock.backbones.quiet import quiet
+from kvlock.backbones.wan.vace import WanVACEBackbone
+from kvlock.methods.edit import edit_clips
 from support import tiny
+from support.edits import config, make_request
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +39,19 @@ def broken(folders, tmp_path):
 def test_a_folder_loads_in_each_dtype_with_the_vae_in_float32(folders, name, sites, dtype):
     backbone = load_backbone(str(folders / name), device="cpu", dtype=dtype)
     expected = torch.float32 if dtype == "auto" else getattr(torch, dtype)
-    assert backbone.pipe.transformer.dtype == expected
+    assert backbone.pipe.transformer.dtype == backbone.pipe.text_encoder.dtype == expected
     assert {p.dtype for p in backbone.pipe.vae.parameters()} == {torch.float32}
-    assert len(backbone.attention_sites()) == sites
+    assert len(backbone.attention_sites(torch.tensor(0))) == sites
     assert (backbone.vae_stride, backbone.patch_size) == ((4, 8, 8), (1, 2, 2))
-    assert backbone.needs_anchor == (name == "wan")
+    assert backbone.needs_anchor == (name == "wan") == (not backbone.spec.takes_control)
+
+
+def test_what_was_saved_is_what_is_loaded(folders):
+    pipe, loaded = tiny.vace_pipe(), load_backbone(str(folders / "vace")).pipe
+    for part in ("transformer", "vae", "text_encoder"):
+        saved = getattr(pipe, part).state_dict()
+        for name, tensor in getattr(loaded, part).state_dict().items():
+            assert torch.equal(tensor, saved[name]), name
 
 
 def test_flow_shift_overrides_the_checkpoints(folders):
@@ -74,23 +84,34 @@ def test_folders_that_are_not_whole_or_not_safe_are_refused(broken):
     with pytest.raises(ValueError, match="pickled weights \\(diffusion_pytorch_model.bin\\)"):
         load_backbone(str(broken))
     weights.write_bytes(kept)
-    _rewrite(
-        broken / "scheduler" / "scheduler_config.json",
-        use_flow_sigmas=False,
-        prediction_type="epsilon",
-    )
+    scheduler = broken / "scheduler" / "scheduler_config.json"
+    _rewrite(scheduler, use_flow_sigmas=False, prediction_type="epsilon")
     with pytest.raises(ValueError, match="prediction_type='epsilon' is not flow matching"):
         load_backbone(str(broken))
     shutil.rmtree(broken / "vae")
     with pytest.raises(ValueError, match="lacks its component 'vae'"):
         load_backbone(str(broken))
     _rewrite(broken / "model_index.json", _class_name="StableDiffusionPipeline", vae=[None, None])
-    with pytest.raises(
-        ValueError, match="StableDiffusionPipeline; kvlock can edit with WanPipeline"
-    ):
+    with pytest.raises(ValueError, match="StableDiffusionPipeline; kvlock can edit with WanPipel"):
         load_backbone(str(broken))
     os.remove(broken / "model_index.json")
     with pytest.raises(ValueError, match="no readable model_index.json"):
+        load_backbone(str(broken))
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "transformer/config.json"])
+@pytest.mark.parametrize("content", ["[1, 2]", "3", "{", "", "null"])
+def test_configs_that_are_no_json_objects_are_refused_in_a_sentence(broken, name, content):
+    (broken / name).write_text(content)
+    with pytest.raises(ValueError, match="expected a (JSON object|diffusers folder)") as error:
+        load_backbone(str(broken))
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [3, None, ["WanPipeline"], {}])
+def test_an_index_whose_class_is_no_name_is_refused(broken, value):
+    _rewrite(broken / "model_index.json", _class_name=value)
+    with pytest.raises(ValueError, match="kvlock can edit with WanPipeline"):
         load_backbone(str(broken))
 
 
@@ -101,22 +122,22 @@ def test_wan_2_2_is_refused_rather_than_run_with_half_its_experts(broken, field)
         load_backbone(str(broken))
 
 
-def test_damaged_weights_are_refused(broken):
-    (broken / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(ValueError, match="could not be loaded"):
-        load_backbone(str(broken))
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(model="shape"), "'shape' is neither a known name \\(shapes"),
+        (dict(model="shape"), "did you mean shapes\\?"),
+        (dict(model="wan2.1-vace-1.3"), "did you mean wan2.1-vace-1.3b\\?"),
+        (dict(model="Wan2.1-VACE-14B"), "did you mean wan2.1-vace-14b\\?"),
+        (dict(model="nobody"), "neither a known name, nor a folder, .* the names are shapes,"),
+        (dict(model=""), "neither a known name"),
         (dict(model="./nowhere/model"), "neither a known name"),
         (dict(model="shapes", device="gpu"), "device 'gpu' is unknown"),
         (dict(model="shapes", device="cuda:99"), "this machine has"),
         (dict(model="shapes", device="meta"), "not supported"),
         (dict(model="shapes", dtype="int8"), "dtype 'int8' is unknown"),
-        (dict(model="shapes", device="cpu", offload=True), "leave it off"),
+        (dict(model="shapes", flow_shift=0.0), "flow_shift is 0.0; expected above 0"),
+        (dict(model="shapes", device="cpu", offload="model"), "leave it off"),
+        (dict(model="shapes", offload="parts"), "expected one of none, model, group"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -124,84 +145,57 @@ def test_bad_arguments_are_named(arguments, message):
         load_backbone(**arguments)
 
 
-def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="could not be fetched from the hub"):
-        load_backbone("nobody/no-such-model-kvlock")
+@pytest.mark.parametrize("model", [None, 3, tiny.vace_pipe, ["shapes"]])
+def test_what_is_no_name_is_a_sentence(model):
+    with pytest.raises(ValueError, match="expected a name from kvlock models, a hub id or a fold"):
+        load_backbone(model)
 
 
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        tiny.scheduler(),
-        FlowMatchEulerDiscreteScheduler(shift=3.0),
-    ],
-    ids=lambda s: type(s).__name__,
-)
-@pytest.mark.parametrize("multistep", [True, False])
-def test_a_sampler_that_is_told_the_true_velocity_ends_at_the_clean_latents(scheduler, multistep):
-    check_flow_matching(scheduler)
-    generator = torch.Generator().manual_seed(0)
-    clean, noise = (torch.randn(1, 2, 3, 4, 4, generator=generator) for _ in range(2))
-    sampler = FlowSampler(scheduler, 8, multistep)
-    latents = sampler.add_noise(clean, noise, 0)
-    for step in range(8):
-        expected = (1 - sampler.sigmas[step]) * clean + sampler.sigmas[step] * noise
-        torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(
-            sampler.denoised(latents, noise - clean, step), clean, atol=1e-4, rtol=0
-        )
-        latents = sampler.step(latents, noise - clean, step)
-    torch.testing.assert_close(latents, clean, atol=1e-4, rtol=0)
+def test_a_pipeline_that_is_loaded_already_has_its_own_door(folders):
+    pipe = tiny.vace_pipe()
+    with pytest.raises(ValueError, match="model is a WanVACEPipeline; .*loading.backbone_of\\)"):
+        load_backbone(pipe)
+    backbone = backbone_of(pipe)
+    assert type(backbone) is WanVACEBackbone and backbone.pipe is pipe
+    assert load_backbone(folders / "vace").spec == backbone.spec  # a path is a name, too
+    with pytest.raises(
+        ValueError, match="int is of no known family; expected WanPipeline, WanVACE"
+    ):
+        backbone_of(3)
 
 
-@pytest.mark.parametrize(
-    "scheduler", [DDIMScheduler(), UniPCMultistepScheduler()], ids=lambda s: type(s).__name__
-)
-def test_schedulers_that_are_not_flow_matching_are_refused(scheduler):
-    with pytest.raises(ValueError, match="not flow matching"):
-        check_flow_matching(scheduler)
+@pytest.mark.parametrize("scheduler", [DDIMScheduler(), UniPCMultistepScheduler()])
+def test_a_scheduler_given_from_python_that_is_no_flow_matching_is_a_sentence(scheduler):
+    pipe = tiny.vace_pipe()
+    backbone = WanVACEBackbone(pipe)
+    pipe.scheduler = scheduler
+    for use in (
+        lambda: backbone_of(pipe),
+        lambda: edit_clips(backbone, [make_request()], config()),
+    ):
+        with pytest.raises(ValueError, match="not flow matching; expected FlowMatchEuler"):
+            use()
 
 
-def test_flow_shift_is_known_to_both_scheduler_kinds():
-    assert with_flow_shift(tiny.scheduler(), 5.0).config.flow_shift == 5.0
-    assert with_flow_shift(FlowMatchEulerDiscreteScheduler(), 5.0).config.shift == 5.0
+def test_loading_and_editing_print_nothing(folders):
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from support.edits import config, make_request\n"
+        "from kvlock.backbones.loading import load_backbone\n"
+        "from kvlock.methods.edit import edit_clips\n"
+        "for name in sys.argv[1:]:\n"
+        "    edit_clips(load_backbone(name), [make_request()], config())\n"
+    )
+    names = [str(folders / "vace"), str(folders / "wan"), "shapes"]
+    run = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-WAN = dict(
-    patch_size=(1, 2, 2),
-    attention_head_dim=128,
-    text_dim=4096,
-    freq_dim=256,
-    cross_attn_norm=True,
-    in_channels=16,
-)
-SMALL, LARGE = (
-    dict(num_attention_heads=12, ffn_dim=8960, num_layers=30),
-    dict(ffn_dim=13824, num_layers=40),
-)
-FULL_SIZE = {
-    "wan2.1-t2v-1.3b": (WanTransformer3DModel, SMALL),
-    "wan2.1-t2v-14b": (WanTransformer3DModel, LARGE),
-    "wan2.1-vace-1.3b": (
-        WanVACETransformer3DModel,
-        SMALL | dict(vace_layers=list(range(0, 30, 2))),
-    ),
-    "wan2.1-vace-14b": (WanVACETransformer3DModel, LARGE | dict(vace_layers=list(range(0, 40, 5)))),
-}
-
-
-@pytest.mark.parametrize("name", FULL_SIZE)
-def test_the_tables_parameter_counts(name):
-    cls, fields = FULL_SIZE[name]
-    with torch.device("meta"):
-        model = cls(**WAN, **fields)
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    assert known_model(name).parameters == pytest.approx(millions, rel=0.005)
-
-
-def test_every_known_model_has_valid_defaults_and_a_unique_name():
-    assert len({m.name for m in KNOWN_MODELS}) == len(KNOWN_MODELS)
-    for model in KNOWN_MODELS:
-        KVLockConfig(**model.defaults)
-        assert known_model(model.name) is known_model(model.source) is model
+def test_the_libraries_settings_are_put_back(folders):
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(lib.get_verbosity(), lib.is_progress_bar_enabled()) for lib in libraries]
+    with pytest.raises(ZeroDivisionError), quiet():
+        assert all(lib.get_verbosity() == logging.ERROR for lib in libraries)
+        assert not any(lib.is_progress_bar_enabled() for lib in libraries)
+        raise ZeroDivisionError
+    assert before == [(lib.get_verbosity(), lib.is_progress_bar_enabled()) for lib in libraries]

@@ -22,7 +22,7 @@ def check_keys(component: Path, loading_info: dict[str, Any]) -> None:
     loading_info: what `from_pretrained` gives with output_loading_info=True.
     """
     for kind, flaw in FLAWS.items():
-        found = sorted(str(key) for key in loading_info[kind])
+        found = sorted(key if isinstance(key, str) else key[0] for key in loading_info[kind])
         if found:
             others = f" and {len(found) - 1} more" if len(found) > 1 else ""
             file = _file_of(component, found[0])

@@ -7,6 +7,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from kvlock.backbones.checkpoints import checkpoint_folder, family_of
 from kvlock.backbones.families import Family, Size, recognised_pipe
@@ -104,6 +105,8 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
 
 
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    # transformers names the tensor of another shape in a log alone, diffusers in its error.
+    report = {"ignore_mismatched_sizes": True} if library is transformers else {}
     module, info = _from_pretrained(
         getattr(library, name),
         folder,
@@ -111,6 +114,7 @@ def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dt
         dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
+        **report,
     )
     check_keys(folder / part, info)
     check_finite(folder / part, module)
@@ -120,7 +124,7 @@ def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dt
 def _from_pretrained(cls: Any, folder: Path, **settings: Any) -> Any:
     try:
         return cls.from_pretrained(str(folder), local_files_only=True, **settings)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         where = folder / settings.get("subfolder", "")
