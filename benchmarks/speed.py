@@ -25,22 +25,27 @@ from typing import Any
 
 import diffusers
 import torch
-from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
-from rich.table import Table
-
 from kvlock.backbones.dry_run import Cost, denoising_cost
 from kvlock.backbones.estimate import centred_mask
 from kvlock.backbones.rates import attention_rate, matmul_rate, synchronise
 from kvlock.backbones.skeleton import assembled, skeleton
+from kvlock.methods.table import METHODS
+from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn
+from rich.table import Table
+
 from kvlock.core.config import KVLockConfig
 from kvlock.core.edit import edit_clips
 from kvlock.core.schedule import StepKind, step_kind
 from kvlock.core.types import EditRequest
-from kvlock.methods.table import METHODS
 
 MIDDLE: dict[str, Any] = dict(
-    num_attention_heads=6, attention_head_dim=64, ffn_dim=1536, num_layers=2, vace_layers=[0], text_dim=64
+    num_attention_heads=6,
+    attention_head_dim=64,
+    ffn_dim=1536,
+    num_layers=2,
+    vace_layers=[0],
+    text_dim=64,
 )
 SIZES = {"middle": (25, 480, 640), "shapes": (9, 96, 96), "shapes-t2v": (9, 96, 96)}
 LOCK: dict[str, Any] = dict(METHODS["rigid"], background_anchor="none")
@@ -62,7 +67,9 @@ MODES: dict[str, dict[str, Any]] = {
     "drop, refresh 4, 4 variants": dict(DROP, source_refresh=4),
 }
 VARIANTS = {"drop, 4 variants": 4, "drop, refresh 4, 4 variants": 4}
-WITHOUT_FOREGROUND = [name for name in MODES if MODES[name].get("drop_background", "none") == "none"]
+WITHOUT_FOREGROUND = [
+    name for name in MODES if MODES[name].get("drop_background", "none") == "none"
+]
 
 
 class Encoded:
@@ -76,10 +83,14 @@ class Encoded:
         return getattr(self._backbone, name)
 
     def _random(self, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self._backbone.device)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
+            self._backbone.device
+        )
 
     def encode_video(self, video: torch.Tensor) -> torch.Tensor:
-        return self._random(len(video), self._backbone.pipe.transformer.config.in_channels, *self._size)
+        return self._random(
+            len(video), self._backbone.pipe.transformer.config.in_channels, *self._size
+        )
 
     def condition(self, video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
         channels = self._backbone.pipe.transformer.config.get("vace_in_channels", 0)
@@ -100,7 +111,9 @@ class Encoded:
 def backbones(model: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     """The model with random weights, and the same without any."""
     if model == "middle":
-        return tuple(assembled("wan-vace", MIDDLE, {}, place, dtype) for place in (str(device), "meta"))
+        return tuple(
+            assembled("wan-vace", MIDDLE, {}, place, dtype) for place in (str(device), "meta")
+        )
     return skeleton(model, str(device), dtype), skeleton(model, "meta", dtype)
 
 
@@ -165,7 +178,9 @@ class Run:
         pixels = latents.repeat_interleave(self.stride[1], 1).repeat_interleave(self.stride[2], 2)
         mask = pixels[:1].expand(self.video_size[0], -1, -1).clone()
         video = torch.zeros(*self.video_size, 3, dtype=torch.uint8)
-        requests = [EditRequest(video, mask, "x", seed=i, background_seed=0) for i in range(variants)]
+        requests = [
+            EditRequest(video, mask, "x", seed=i, background_seed=0) for i in range(variants)
+        ]
         marks: list[float] = []
 
         def mark(_: object) -> None:
@@ -195,7 +210,9 @@ def measure(
     plain = run.cost("plain", shares[0], steps)
     times: dict[tuple[str, float], list[float]] = {pair: [] for pair in pairs}
     plains = []
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+    with Progress(
+        *Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)
+    ) as bar:
         for mode, share in bar.track(
             [p for _ in range(repeats) for p in [("plain", 0.0), *pairs]], description="speed"
         ):
@@ -227,16 +244,22 @@ def measure(
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="middle")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--foreground", default="0.05,0.1,0.2,0.4")
     parser.add_argument("--modes", default=";".join(MODES), help="names, with ; between them")
     parser.add_argument("--whole", action="store_true", help="run every step of every mode")
-    parser.add_argument("--compile", action="store_true", help="compile the blocks, in plain sampling too")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the blocks, in plain sampling too"
+    )
     parser.add_argument("--json", type=Path, default=None)
-    parser.add_argument("--quick", action="store_true", help="the shapes model alone, under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="the shapes model alone, under a minute"
+    )
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.model, arguments.foreground, arguments.repeats = "shapes", "0.2", 3
@@ -245,17 +268,39 @@ def main() -> None:
     steps = arguments.steps
     run = Run(arguments.model, device, dtype, arguments.compile)
     shares = [float(s) for s in arguments.foreground.split(",")]
-    rows = measure(run, arguments.modes.split(";"), shares, steps, arguments.repeats, arguments.whole)
+    rows = measure(
+        run, arguments.modes.split(";"), shares, steps, arguments.repeats, arguments.whole
+    )
     table = Table("mode", "f", "forwards", "time", "floor", "distance", "GB beyond weights")
     away = rows[0]["plain_seconds"] / rows[0]["plain_floor_seconds"]
     for row in rows:
         f, distance = row["foreground"], row["time_ratio"] / row["floor_ratio"]
-        cells = (f"{row['forwards']:g}", f"{row['time_ratio']:.2f}", f"{row['floor_ratio']:.2f}", f"{distance:.2f}")
-        table.add_row(row["mode"], "" if f is None else f"{f:g}", *cells, f"{row['peak_memory_bytes'] / 1e9:.2f}")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{arguments.model}, {run.tokens} tokens, {steps} steps, {dtype}, {name}, {platform.processor()}")
-    print(f"python {platform.python_version()}, torch {torch.__version__}, diffusers {diffusers.__version__}")
-    print(f"plain: {rows[0]['plain_seconds']:.2f} s, {away:.2f} times its floor; distances are against that")
+        cells = (
+            f"{row['forwards']:g}",
+            f"{row['time_ratio']:.2f}",
+            f"{row['floor_ratio']:.2f}",
+            f"{distance:.2f}",
+        )
+        table.add_row(
+            row["mode"],
+            "" if f is None else f"{f:g}",
+            *cells,
+            f"{row['peak_memory_bytes'] / 1e9:.2f}",
+        )
+    name = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    print(
+        f"{arguments.model}, {run.tokens} tokens, {steps} steps, {dtype}, {name}, {platform.processor()}"
+    )
+    print(
+        f"python {platform.python_version()}, torch {torch.__version__}, diffusers {diffusers.__version__}"
+    )
+    print(
+        f"plain: {rows[0]['plain_seconds']:.2f} s, {away:.2f} times its floor; distances are against that"
+    )
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
