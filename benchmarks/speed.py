@@ -34,10 +34,10 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
+from kvlock.contract.types import EditRequest
 from kvlock.core.config import KVLockConfig
 from kvlock.core.edit import edit_clips
 from kvlock.core.schedule import StepKind, step_kind
-from kvlock.core.types import EditRequest
 
 MIDDLE: dict[str, Any] = dict(
     num_attention_heads=6,

@@ -9,7 +9,8 @@ from diffusers import FirstBlockCacheConfig
 
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.backbones.wan.t2v import attention_sites
-from kvlock.core.tap import HandOver, Tap
+from kvlock.contract.tap import Tap
+from kvlock.core.tap import HandOver
 from support import tiny
 from support.draws import rand
 from support.families import wan

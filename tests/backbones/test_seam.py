@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kvlock.backbones.seam import attached
-from kvlock.core.tap import HandOver, Tap
+from kvlock.contract.tap import Tap
+from kvlock.core.tap import HandOver
 from support import reference
 from support.draws import rand
 from support.families import wan

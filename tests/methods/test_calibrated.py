@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from kvlock.contract.types import Measured
 from kvlock.core.config import KVLockConfig, Lock, Signal
-from kvlock.core.types import Measured
 from kvlock.core.variance import Window, measure, windowed_variance
 from kvlock.methods.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.methods.catalogue import CALIBRATED, METHODS, method_config

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from kvlock.contract.types import Measured
 from kvlock.core.config import KVLockConfig
 from kvlock.core.schedule import control_at, may_lock, plan_steps
-from kvlock.core.types import Measured
 from kvlock.methods.catalogue import CALIBRATED, METHODS, method_config, own_options
 from kvlock.methods.options import OPTIONS, FlowEditConfig, flat, with_options
 from support.edits import make_backbone, make_request, watched, wide_request

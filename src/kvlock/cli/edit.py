@@ -18,7 +18,7 @@ from kvlock.editing.job import SEEDS_END, EditJob, Size
 from kvlock.methods.options import OPTIONS, PARTS, FlowEditConfig
 
 if TYPE_CHECKING:
-    from kvlock.core.types import StepRecord
+    from kvlock.contract.types import StepRecord
     from kvlock.editing.edit import EditPlan
 
 METHODS_IN_SHORT = (

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kvlock.contract.backbone import Backbone, Sampler
+from kvlock.contract.types import Control, Prompt, Step, pick
 from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import token_foreground
-from kvlock.core.protocols import Backbone, Sampler
 from kvlock.core.tap import HandOver
-from kvlock.core.types import Control, Prompt, Step, pick
 
 
 class Branches:

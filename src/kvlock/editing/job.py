@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kvlock.contract.options import require
 from kvlock.methods.catalogue import method_named
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig, config_from_dict, config_to_dict
-from kvlock.options import require
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from kvlock.backbones.checkpoints import weights_digest
+from kvlock.contract.types import StepRecord
 from kvlock.core.config import KVLockConfig
-from kvlock.core.types import StepRecord
 from kvlock.editing.clips import BackgroundReport, background_reports
 from kvlock.editing.edit import EditPlan, Edits
 from kvlock.editing.job import EditJob, job_from_dict, job_to_dict
