@@ -53,3 +53,23 @@ def test_the_latents_of_tokens_are_whole_patches():
     assert latents.shape == (2, 4, 3, 12)
     for b, f, y, x in torch.ones_like(latents).nonzero().tolist():
         assert latents[b, f, y, x] == tokens[b, f // 2, y, x // 3]
+
+
+def test_what_is_spread_lies_at_whole_numbers_that_no_device_rounds():
+    """Of 90,000 tokens in a column each, ring by ring: floats of 24 bits would miss some."""
+    computed = torch.zeros(30, 50, 60, dtype=torch.bool)
+    computed[:, 20:30, 20:40] = True
+    sets = token_sets(computed, 0.37)
+    background = (~computed).flatten().nonzero()[:, 0].tolist()
+    seen = set(sets.source[sets.context].tolist())
+    rings = {
+        token: max(0, 20 - y, y - 29, 20 - x, x - 39)
+        for token in background
+        for y, x in [(token // 60 % 50, token % 60)]
+    }
+    budget = round(0.37 * len(background))
+    whole = max(r for r in range(60) if sum(n < r for n in rings.values()) <= budget // 2)
+    near = [token for token in background if rings[token] < whole]
+    rest = [token for token in background if rings[token] >= whole]
+    count = budget - len(near)
+    assert seen == {*near, *(rest[i * len(rest) // count] for i in range(count))}

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
@@ -50,9 +51,10 @@ def packed_forward(
 
 
 def rotate(head_dim: int, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Wan's rotary embedding of queries or keys [B, S, inner], in place; cos and sin [1, S, 1, head_dim].
+    """Wan's rotary embedding of queries or keys [B, S, inner], in place.
 
-    Heads in groups where there are many tokens: the arithmetic is float32 and takes several times the tokens' memory.
+    cos and sin: [1, S, 1, head_dim]. Heads in groups where there are many tokens: the arithmetic is
+    float32 and takes several times the tokens' memory.
     """
     heads = tokens.unflatten(-1, (-1, head_dim))
     for group in heads.chunk(HEAD_GROUPS, dim=2) if tokens.numel() > MANY_TOKENS else (heads,):
@@ -64,14 +66,15 @@ def rotate(head_dim: int, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _branch_by_branch(
     transformer: nn.Module, branches: Sequence[PackedBranch], flow: Flow
 ) -> Iterator[None]:
-    """The transformer's rope and blocks replaced by their packed forms."""
-    before = {
-        name: getattr(transformer, name)
-        for name in ("rope", "blocks", "vace_blocks")
-        if hasattr(transformer, name)
-    }
+    """The transformer's rope, patch embeddings and blocks replaced by their packed forms."""
+    embeddings = ("patch_embedding", "vace_patch_embedding")
+    names = ("rope", *embeddings, "blocks", "vace_blocks")
+    before = {name: getattr(transformer, name) for name in names if hasattr(transformer, name)}
     try:
         transformer.rope = _Rope(before["rope"], branches)
+        for name in embeddings:
+            if name in before and _is_plain(before[name]):
+                setattr(transformer, name, _PatchEmbedding(before[name]))
         for name, packed in (("blocks", _Block), ("vace_blocks", _ControlBlock)):
             if name in before:
                 _check_offloading(before[name])
@@ -92,13 +95,14 @@ def _check_offloading(blocks: nn.ModuleList) -> None:
     hooks = [registry.get_hook("group_offloading") for registry in registries]
     if any(hook and len(hook.group.modules) > 1 for hook in hooks):
         raise ValueError(
-            "several blocks are offloaded as one group, but branches go through them one after the other; expected "
-            "num_blocks_per_group=1 in apply_group_offloading"
+            "several blocks are offloaded as one group, but branches go through them one after the "
+            "other; expected num_blocks_per_group=1 in apply_group_offloading"
         )
 
 
 class _Rope(nn.Module):
-    """Cosines and sines of each branch's own tokens, from the model's rotary embedding of whole latents."""
+    """Cosines and sines of each branch's own tokens, from the model's rotary embedding of whole
+    latents."""
 
     def __init__(self, rope: nn.Module, branches: Sequence[PackedBranch]):
         super().__init__()
@@ -107,6 +111,29 @@ class _Rope(nn.Module):
     def forward(self, hidden_states: Tensor) -> Rope:
         cos, sin = self.rope(self.branches[0].latents)
         return [(cos[:, branch.tokens], sin[:, branch.tokens]) for branch in self.branches]
+
+
+def _is_plain(embedding: nn.Module) -> bool:
+    """Whether weight and bias are all there is to it: no adapter, no offloading, no other dtype."""
+    hooked = hasattr(embedding, "_hf_hook") or hasattr(embedding, "_diffusers_hook")
+    return type(embedding) is nn.Conv3d and not hooked
+
+
+class _PatchEmbedding(nn.Module):
+    """A convolution over single patches as what it is, a matrix: for many patches torch's Conv3d in
+    bfloat16 is 10 to 20 times slower (pytorch#166643). Equal up to rounding."""
+
+    def __init__(self, convolution: nn.Conv3d):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[1, C, n * p_t, p_h, p_w] -> [1, D, n, 1, 1]."""
+        weight = self.convolution.weight.flatten(1)
+        flat = patches.unflatten(2, (-1, self.convolution.kernel_size[0]))
+        flat = flat.transpose(1, 2).flatten(2)
+        embedded = F.linear(flat, weight, self.convolution.bias)
+        return embedded.transpose(1, 2)[..., None, None]
 
 
 class _Packed(nn.Module):

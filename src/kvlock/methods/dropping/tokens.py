@@ -11,8 +11,8 @@ from torch import Tensor
 class TokenSets:
     """Tokens of one clip, int64, ascending.
 
-    edit: those that are computed, the foreground and a margin around it. source: those of the source row.
-    context: positions within `source` of the background that the edit's rows see.
+    edit: those that are computed, the foreground and a margin around it. source: those of the
+    source branch. context: positions within `source` of the background that the edit's branches see.
     """
 
     edit: Tensor
@@ -21,7 +21,8 @@ class TokenSets:
 
 
 def computed_tokens(foreground: Tensor, patch_size: tuple[int, int, int], margin: int) -> Tensor:
-    """Tokens with foreground latents bool [B, F, H, W], and `margin` tokens around them in the plane: [B, f, h, w]."""
+    """Tokens with foreground latents bool [B, F, H, W], and `margin` tokens around them in the plane:
+    [B, f, h, w]."""
     tokens = F.max_pool3d(foreground.float()[:, None], patch_size)
     around = (1, 2 * margin + 1, 2 * margin + 1)
     return F.max_pool3d(tokens, around, stride=1, padding=(0, margin, margin))[:, 0] > 0
@@ -35,10 +36,11 @@ def computed_latents(computed: Tensor, patch_size: tuple[int, int, int]) -> Tens
 
 
 def token_sets(computed: Tensor, context: float) -> TokenSets:
-    """The rows' tokens for one clip: computed bool [f, h, w]; `context` is the share of the background that stays.
+    """The branches' tokens for one clip: computed bool [f, h, w]; `context` is the share of the
+    background that stays.
 
-    About half of that share is what lies nearest to the computed tokens, in whole rings around them; what is left of
-    it is spread evenly over the rest.
+    About half of that share is what lies nearest to the computed tokens, in whole rings around
+    them; what is left of it is spread evenly over the rest.
     """
     flat = computed.flatten()
     background = (~flat).nonzero()[:, 0]
@@ -46,16 +48,19 @@ def token_sets(computed: Tensor, context: float) -> TokenSets:
     rings = _distance(computed)[background]
     whole = int((rings.bincount().cumsum(0) <= budget // 2).sum())
     near, rest = background[rings < whole], background[rings >= whole]
-    spread = torch.linspace(0, len(rest), budget - len(near) + 1, device=rest.device)[:-1]
+    count = budget - len(near)
+    # Whole numbers: they are the same on every device.
+    spread = torch.arange(count, device=rest.device) * len(rest) // max(1, count)
     seen = torch.zeros_like(flat)
     seen[near] = True
-    seen[rest[spread.long()]] = True
+    seen[rest[spread]] = True
     source = (seen | flat).nonzero()[:, 0]
     return TokenSets(flat.nonzero()[:, 0], source, seen[source].nonzero()[:, 0])
 
 
 def _distance(computed: Tensor) -> Tensor:
-    """Steps of a king on the picture's plane from each token to the nearest computed one of its frame, [L]."""
+    """Steps of a king on the picture's plane from each token to the nearest computed one of its
+    frame, [L]."""
     reached, distance = computed[None], torch.zeros_like(computed, dtype=torch.int64)
     for _ in range(max(computed.shape[1:])):
         distance += ~reached[0]
