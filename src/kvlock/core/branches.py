@@ -38,6 +38,7 @@ class Branches:
         latents, source: [B, C, F, H, W] at the step's noise level. In a step with the source, its
         keys and values are fused in with `control.fusion_ratio`, [B] or [B, L].
         """
+        assert not step.dropped, "steps that drop need `methods.edit.edit_clips`, which wraps these"
         clips, firsts, timestep = self.clips, self.clips.firsts, self.sampler.timestep(step.index)
         prompts = self.prompts(step)
         batch, conditions = [latents] * len(prompts), [clips.condition] * len(prompts)
