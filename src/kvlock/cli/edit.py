@@ -93,7 +93,7 @@ class OutputOptions:
     out: plain(str, "PATH") = ""
     """A folder for everything, or an .mp4 file for the edited clip alone."""
     composite: bool = True
-    """The source's own pixels outside the mask, exact beyond 8 px; --no-composite shows the model's."""
+    """The source's own pixels outside the mask, exact beyond 8 px (in the file with --lossless)."""
     lossless: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write RGB H.264 that decodes to the very bytes."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False

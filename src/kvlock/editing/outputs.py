@@ -136,7 +136,8 @@ def explain(planned: EditPlan, trace: tuple[StepRecord, ...]) -> list[str]:
     middle = sorted(r.variance for r in late if r.variance is not None)[len(late) // 2]
     return [
         f"{'; '.join(found)} (tau {tau:g}, median variance {middle:.2g}). So nothing was scheduled; "
-        f"try --threshold {2 * middle:.2g}"
+        f"try --threshold {2 * middle:.2g}, or kvlock calibrate {planned.job.model} and "
+        "--method calibrated"
     ]
 
 
