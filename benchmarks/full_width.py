@@ -37,7 +37,7 @@ SMALL_TEXT = UMT5Config(
 
 
 def write_folder(folder: Path, text: UMT5Config = SMALL_TEXT, device: str = "cpu") -> None:
-    """The 1.3B VACE configuration, random, drawn on `device`, with a text encoder of this config."""
+    """The 1.3B VACE configuration, random, drawn on `device`; a text encoder of this config."""
     before = torch.get_default_dtype()
     with torch.device(device):
         try:
