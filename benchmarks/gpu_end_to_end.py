@@ -1,6 +1,7 @@
 """Stage 3 of the GPU day: a checkpoint on disk and a video file, through plan, run and write."""
 
 import functools
+import gc
 import subprocess
 import sys
 import tempfile
@@ -48,9 +49,8 @@ def checkpoint(setting: Setting) -> float:
     if setting.toy:
         kvlock.load_backbone("shapes", "cpu").pipe.save_pretrained(_folder() / "model")
     else:
-        write_folder(_folder() / "model", UMT5Config(**UMT5_XXL), str(setting.device))
-    if setting.device.type == "cuda":
-        torch.cuda.empty_cache()
+        write_folder(_folder() / "model", UMT5Config.from_dict(UMT5_XXL), str(setting.device))
+    _free(setting)
     return time.monotonic() - began
 
 
@@ -107,6 +107,13 @@ def stages(setting: Setting) -> dict[str, Any]:
     return {**seconds, **chosen, "estimated_bytes": planned.peak_bytes, **_peaks(setting)}
 
 
+def _free(setting: Setting) -> None:
+    gc.collect()
+    if setting.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
 def _peaks(setting: Setting) -> dict[str, int]:
     if setting.device.type != "cuda":
         return {}
@@ -118,8 +125,7 @@ def _peaks(setting: Setting) -> dict[str, int]:
 
 def command_line(setting: Setting) -> float:
     """All of it, with the interpreter's start; the GPU is freed before."""
-    if setting.device.type == "cuda":
-        torch.cuda.empty_cache()
+    _free(setting)
     folder, flags = _folder(), ["--prompt", "a red star", "--method", METHOD]
     command = [sys.executable, "-m", "kvlock.cli", "edit", str(folder / "clip.mp4")]
     command += ["--mask", str(folder / "mask.mp4"), "--model", str(folder / "model"), *flags]

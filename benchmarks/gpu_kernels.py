@@ -109,11 +109,11 @@ def kernels(setting: Setting, mode: str) -> dict[str, Any]:
     on_gpu = setting.device.type == "cuda"
     run.edit(config, MODES[mode], 0.2)
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
-    began = time.perf_counter()
     with profile(activities=[activity]) as seen:
+        began = time.perf_counter()
         run.edit(config, MODES[mode], 0.2)
         synchronise(setting.device)
-    wall = 1e6 * (time.perf_counter() - began)
+        wall = 1e6 * (time.perf_counter() - began)
     events = [(e.key, _own_time(e, on_gpu)) for e in seen.key_averages()]
     events.sort(key=lambda event: -event[1])
     idle = 1 - sum(taken for _, taken in events) / wall if on_gpu else {"needs": "cuda"}

@@ -12,9 +12,9 @@ from gpu_stages import Part, Setting
 from kvlock.backbones.placement import Offload, Placement
 from kvlock.cost.estimate import Estimator, Place, centred_mask
 from kvlock.methods.execution import Execution
-from kvlock.methods.options import with_options
-from modes import FULL_SIZE, Mode, few_steps
-from timing import STEPS, Encoded, Run, run_of
+from kvlock.methods.options import flat, with_options
+from modes import FULL_SIZE, Mode
+from timing import Encoded, Run, run_of
 
 MODELS = ("wan2.1-vace-1.3b", "wan2.1-vace-14b")
 CARDS = (24, 80)  # GB, emulated by a limit on what the process may allocate
@@ -33,10 +33,7 @@ def parts(setting: Setting) -> dict[str, Part]:
         coding = ("encode", "decode", "encode, tiled", "decode, tiled")
         found |= {f"{model}, VAE {what}": Part(vae, (model, what)) for what in coding}
         found |= {
-            f"{model}, {name} in {card} GB, offload {offload}": Part(
-                limited, (model, name, card, offload)
-            )
-            for name in ("plain, row by row", "fast")
+            f"{model}, fast in {card} GB, offload {offload}": Part(limited, (model, card, offload))
             for card in CARDS
             for offload in OFFLOADS
         }
@@ -89,9 +86,16 @@ def steps(setting: Setting, model: str, name: str) -> dict[str, Any]:
     if mode.execution.source_store == "host":
         config = with_options(config, {"source_refresh": 1})
     counted = _estimator(model).cost(mask, config, mode.execution).peak_bytes
-    few = few_steps(mode.steps(STEPS))
-    measured = held(setting, lambda: run.edit(few, mode, SHARE))
+    measured = held(setting, lambda: run.edit(two_steps(mode), mode, SHARE))
     return {"estimated_bytes": counted, "measured": measured}
+
+
+def two_steps(mode: Mode) -> Any:
+    """One without and one with the lock, or one with the source and one that uses it again."""
+    options: dict[str, Any] = {"num_inference_steps": 2, "lock_steps": 1}
+    if flat(mode.config).get("source_refresh", 1) != 1:
+        options["source_refresh"] = 2
+    return with_options(mode.config, options)
 
 
 def vae(setting: Setting, model: str, what: str) -> dict[str, Any]:
@@ -115,9 +119,9 @@ def _coded(run: Run, backbone: Any, encode: bool) -> Tensor:
     return backbone.decode_video(backbone.random_inputs(1, run.latent_size)[0])
 
 
-def limited(setting: Setting, model: str, name: str, card: int, offload: Offload) -> dict[str, Any]:
-    """Whether an edit fits on a card, by the estimate, and with so much memory allowed here."""
-    run, mode = CURRENT.run_of(model), MODES[name]
+def limited(setting: Setting, model: str, card: int, offload: Offload) -> dict[str, Any]:
+    """Whether `fast` fits on a card, by the estimate, and with so much memory allowed here."""
+    run, mode = CURRENT.run_of(model), MODES["fast"]
     mask = centred_mask(run.latent_size, run.patch, SHARE)
     execution = Execution(mode.execution.branches, offload=offload)
     need = _estimator(model).need(mode.config, execution, Place(GPU, run.video_size, mask))
@@ -134,7 +138,8 @@ def _fits(run: Run, mode: Mode, fraction: float, offload: Offload) -> bool:
     """Encode, a few steps and decode, from weights on the host."""
     whole = run.backbone
     pipe = whole.backbone.pipe
-    pipe.transformer.to("cpu"), pipe.vae.to("cpu")
+    for module in (pipe.transformer, pipe.vae):
+        module.to("cpu")
     gc.collect()
     torch.cuda.empty_cache()
     backbone = type(whole.backbone)(pipe, None, Placement(pipe, GPU, offload))
@@ -142,7 +147,7 @@ def _fits(run: Run, mode: Mode, fraction: float, offload: Offload) -> bool:
     try:
         run.backbone = Encoded(backbone, run.latent_size)
         _coded(run, backbone, encode=True)
-        run.edit(few_steps(mode.steps(STEPS)), mode, SHARE)
+        run.edit(two_steps(mode), mode, SHARE)
         _coded(run, backbone, encode=False)
         return True
     except torch.OutOfMemoryError:

@@ -58,11 +58,11 @@ class Stage:
 
 
 STAGES = {
-    1: Stage("versions, and patch embedding by Conv3d and by linear", "gpu_kernels", "first", 120),
-    2: Stage("identities in float32", "gpu_edits", "identities", 180),
-    3: Stage("end to end, from a checkpoint and a 1080p file", "gpu_end_to_end", "parts", 480),
-    4: Stage("where the source is stored changes no bit", "gpu_edits", "stores", 180),
-    5: Stage("memory against the estimate", "gpu_memory", "parts", 420),
+    1: Stage("versions, and patch embedding by Conv3d and by linear", "gpu_kernels", "first", 90),
+    2: Stage("identities in float32", "gpu_edits", "identities", 150),
+    3: Stage("end to end, from a checkpoint and a 1080p file", "gpu_end_to_end", "parts", 450),
+    4: Stage("where the source is stored changes no bit", "gpu_edits", "stores", 150),
+    5: Stage("memory against the estimate", "gpu_memory", "parts", 540),
     6: Stage("time of each kind of step", "gpu_kernels", "times", 300),
     7: Stage("token sets, and growth from edit to edit", "gpu_edits", "repeats", 120),
 }
