@@ -10,7 +10,10 @@ too. Looks cannot be judged with random weights.
 """
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,24 +26,40 @@ BENCHMARKS = Path(__file__).parent
 
 
 def run_stage(number: int, out: Path, toy: bool) -> str:
-    """Run it, unless it is there; how that went, in a line."""
-    stage = STAGES[number]
+    """Run it, unless it is there; how that went, in a line.
+
+    Raises ValueError where a toy stands in the way of the real thing, or the opposite.
+    """
     done, log = out / f"stage-{number}.json", out / f"stage-{number}.log"
     if done.is_file():
+        if json.loads(done.read_text())["toy"] != toy:
+            raise ValueError(f"{done} is of another size (--toy); give another --out")
         return "is there"
-    command = [sys.executable, str(BENCHMARKS / "gpu_stages.py"), str(number), str(out)]
-    began = time.monotonic()
-    with log.open("w") as said:
-        try:
-            code = subprocess.run(
-                command + ["--toy"] * toy, stdout=said, stderr=said, timeout=stage.limit_s
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return f"was cut off after {stage.limit_s} s"
+    limit, began = STAGES[number].limit_s, time.monotonic()
+    code = _run(number, out, toy, log, limit)
+    if code is None:
+        return f"was cut off after {limit} s"
     seconds = f"{time.monotonic() - began:.0f} s"
     if code or not done.is_file():
         return f"failed after {seconds}: {log}"
     return f"{seconds}{_in_short(json.loads(done.read_text()))}"
+
+
+def _run(number: int, out: Path, toy: bool, log: Path, limit: int) -> int | None:
+    """The exit code, None after the limit; nothing that the stage started stays behind."""
+    command = [sys.executable, str(BENCHMARKS / "gpu_stages.py"), str(number), str(out)]
+    with log.open("w") as said:
+        stage = subprocess.Popen(
+            command + ["--toy"] * toy, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            return stage.wait(limit)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(stage.pid, signal.SIGKILL)
+            stage.wait()
 
 
 def _in_short(record: dict) -> str:
