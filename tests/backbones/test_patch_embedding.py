@@ -7,8 +7,8 @@ from torch import nn
 
 from kvlock.backbones.wan.packing import _is_plain, _PatchEmbedding
 from kvlock.methods.edit import edit_clips
-from support.edits import BACKBONES, SEQUENTIAL, config, make_backbone, wide_request
 from support.draws import randn
+from support.edits import BACKBONES, SEQUENTIAL, config, make_backbone, wide_request
 
 
 @pytest.mark.parametrize("channels", [16, 96])
