@@ -27,16 +27,9 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-<<<<<<< HEAD
-from kvlock.contract.types import EditRequest
-from kvlock.core.config import KVLockConfig
-from kvlock.core.edit import edit_clips
-from kvlock.core.schedule import StepKind, step_kind
-=======
 from kvlock.media.files import write_json
 from modes import MODES, WITHOUT_FOREGROUND
 from timing import Run, named, run_of
->>>>>>> benchmarks
 
 Times = dict[tuple[str, float], list[float]]
 
