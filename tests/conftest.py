@@ -1,6 +1,10 @@
 """Fixtures that several rooms of the tests share. Nothing heavy is imported before it is used."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models wait for threads more than they compute
 
 
 @pytest.fixture(params=["wan", "wan-vace"])

@@ -7,11 +7,7 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
-from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
-from kvlock.methods.execution import Execution
-from kvlock.methods.options import PARTS, FlowEditConfig
-from kvlock.methods.parts import Calibration, Drop, Inject
-from kvlock.options import (
+from kvlock.contract.options import (
     FINITE,
     FRACTION,
     FROM_0,
@@ -23,6 +19,10 @@ from kvlock.options import (
     Steps,
     option,
 )
+from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
+from kvlock.methods.execution import Execution
+from kvlock.methods.options import PARTS, FlowEditConfig
+from kvlock.methods.parts import Calibration, Drop, Inject
 
 RECORDS = (*PARTS.values(), KVLockConfig, FlowEditConfig, Execution)
 OPTIONS = [(record, f) for record in RECORDS for f in fields(record) if f.name not in PARTS]

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvlock.backbones.loading import backbone_of, load_backbone
+    from kvlock.contract.types import EditRequest, EditResult, StepRecord
     from kvlock.core.config import KVLockConfig
     from kvlock.core.trace import NonFiniteError
-    from kvlock.core.types import EditRequest, EditResult, StepRecord
     from kvlock.editing.clips import default_config, edit, edit_variants
     from kvlock.editing.edit import plan, run
     from kvlock.editing.job import EditJob
@@ -40,7 +40,7 @@ _HOMES = {
     "backbones.loading": ("backbone_of", "load_backbone"),
     "core.config": ("KVLockConfig",),
     "core.trace": ("NonFiniteError",),
-    "core.types": ("EditRequest", "EditResult", "StepRecord"),
+    "contract.types": ("EditRequest", "EditResult", "StepRecord"),
     "editing.clips": ("default_config", "edit", "edit_variants"),
     "editing.edit": ("plan", "run"),
     "editing.job": ("EditJob",),

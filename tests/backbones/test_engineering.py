@@ -1,4 +1,4 @@
-"""What people do to a transformer before they edit with it: the lock and the dropped background must live with it."""
+"""What is done to a transformer before an edit: locks and dropped backgrounds live with it."""
 
 import pytest
 import torch
@@ -142,7 +142,7 @@ def test_lora(backbone, way):
 
 
 class _Int8Linear(torch.nn.Module):
-    """Weights as int8 with a scale a row, as bitsandbytes and torchao keep them; no `weight` in the model's dtype."""
+    """Weights as int8 with a scale a row, as bitsandbytes and torchao keep them."""
 
     def __init__(self, linear):
         super().__init__()

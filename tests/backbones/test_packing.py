@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from kvlock.contract.backbone import PackedBranch
+from kvlock.contract.types import Prompt
 from kvlock.core.clips import prepare_clips
 from kvlock.core.mask import token_foreground
-from kvlock.core.protocols import PackedBranch
-from kvlock.core.types import Prompt
 from kvlock.methods.edit import edit_clips
 from kvlock.methods.sequential import LayerHandOver
 from support.edits import (

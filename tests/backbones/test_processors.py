@@ -9,7 +9,8 @@ from diffusers import FirstBlockCacheConfig
 
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.backbones.wan.t2v import attention_sites
-from kvlock.core.tap import HandOver, Tap
+from kvlock.contract.tap import Tap
+from kvlock.core.tap import HandOver
 from support import tiny
 from support.draws import rand
 from support.families import wan
@@ -46,9 +47,9 @@ def test_attention_backend_set_while_attached_reaches_the_inner_processor():
 @torch.no_grad()
 def test_a_processor_that_is_replaced_between_forwards_is_used_from_then_on():
     family = wan()
-    tap, rows = _hand_over(family, 0.6), family.rows(2)
+    tap, latents = _hand_over(family, 0.6), family.draw(2)
     with attached(tap, family.sites):
-        family.forward(rows)
+        family.forward(latents)
     used = []
 
     class Noting(type(family.sites[0].module.processor)):
@@ -59,7 +60,7 @@ def test_a_processor_that_is_replaced_between_forwards_is_used_from_then_on():
     for site in family.sites:
         site.module.processor = Noting()
     with attached(tap, family.sites):
-        family.forward(rows)
+        family.forward(latents)
     assert len(used) == len(family.sites)
 
 
@@ -77,26 +78,26 @@ def test_survives_compile_in_one_graph_without_recompiling_per_step(when):
     def compiled_now():
         return torch.compile(family.forward, backend=counting, fullgraph=True)
 
-    rows, expected = family.rows(2), []
+    latents, expected = family.draw(2), []
     for alpha in (0.2, 0.9):
         with attached(_hand_over(family, alpha), family.sites):
-            expected.append(family.forward(rows)[1:])
+            expected.append(family.forward(latents)[1:])
     tap = _hand_over(family, 0.0)
     compiled = compiled_now() if when == "before" else None
     for alpha, wanted in zip((0.2, 0.9), expected):
         with attached(tap.weighted(torch.tensor([alpha]), sources=1), family.sites):
             compiled = compiled or compiled_now()
-            out = compiled(rows)[1:]
+            out = compiled(latents)[1:]
         torch.testing.assert_close(out, wanted, atol=2e-6, rtol=1e-5)
     count = len(graphs)
     assert count > 0
     for alpha in (0.1, 0.5, 0.7):
         with attached(tap.weighted(torch.tensor([alpha]), sources=1), family.sites):
-            compiled(rows)
+            compiled(latents)
     with attached(tap, family.sites):
         for alpha in (0.1, 0.5, 0.7):
             tap.weighted(torch.tensor([alpha]), sources=1)
-            compiled(rows)
+            compiled(latents)
     assert len(graphs) == count
 
 
@@ -108,7 +109,7 @@ def test_a_site_that_is_not_run_is_an_error():
     sites = [*family.sites, stray]
     with pytest.raises(RuntimeError, match="stray was not run in a locked forward"):
         with attached(_hand_over(family, 1.0), sites):
-            family.forward(family.rows(2))
+            family.forward(family.draw(2))
     with pytest.raises(RuntimeError, match="was not run"), attached(Tap(), family.sites):
         pass
 
@@ -118,7 +119,7 @@ def test_no_cycle_holds_a_tap_after_its_forward():
     family = wan()
     tap = _hand_over(family, 1.0)
     with attached(tap, family.sites):
-        family.forward(family.rows(2))
+        family.forward(family.draw(2))
     gone = weakref.ref(tap)
     gc.disable()
     try:

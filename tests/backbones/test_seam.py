@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kvlock.backbones.seam import attached
-from kvlock.core.tap import HandOver, Tap
+from kvlock.contract.tap import Tap
+from kvlock.core.tap import HandOver
 from support import reference
 from support.draws import rand
 from support.families import wan
@@ -31,31 +32,31 @@ def _handed_over(family, source, edit, background, alpha):
 
 @torch.no_grad()
 def test_ratio_zero_is_the_plain_model_to_the_bit(family):
-    source, edit = family.rows(1), family.rows(1, seed=1)
+    source, edit = family.draw(1), family.draw(1, seed=1)
     plain = family.forward(torch.cat([source, edit]))[1:]
     assert torch.equal(_handed_over(family, source, edit, _background(family), 0.0), plain)
 
 
 @torch.no_grad()
 def test_a_tap_that_does_nothing_changes_nothing(family):
-    rows = family.rows(2)
-    plain = family.forward(rows)
+    latents = family.draw(2)
+    plain = family.forward(latents)
     with attached(Tap(), family.sites):
-        assert torch.equal(family.forward(rows), plain)
+        assert torch.equal(family.forward(latents), plain)
 
 
 @torch.no_grad()
 def test_locking_a_clip_to_itself_is_the_identity(family):
-    rows = family.rows(1)
-    plain = family.forward(torch.cat([rows, rows]))[1:]
+    latents = family.draw(1)
+    plain = family.forward(torch.cat([latents, latents]))[1:]
     everywhere = torch.ones(1, family.tokens, dtype=torch.bool)
-    locked = _handed_over(family, rows, rows, everywhere, 0.7)
+    locked = _handed_over(family, latents, latents, everywhere, 0.7)
     torch.testing.assert_close(locked, plain, atol=2e-6, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_the_lock_moves_the_edit_and_only_by_background_tokens(family):
-    source, edit = family.rows(1), family.rows(1, seed=1)
+    source, edit = family.draw(1), family.draw(1, seed=1)
     plain = family.forward(edit)
     locked = _handed_over(family, source, edit, _background(family), 0.5)
     assert not torch.allclose(locked, plain, atol=1e-5)
@@ -66,8 +67,8 @@ def test_the_lock_moves_the_edit_and_only_by_background_tokens(family):
 
 @torch.no_grad()
 def test_equals_plain_hooks_that_blend(family):
-    """An independent way to the same numbers: capture with forward hooks, then replace with them."""
-    source, edit = family.rows(1), family.rows(1, seed=1)
+    """An independent way to the same numbers: hooks that keep the source's, hooks that blend."""
+    source, edit = family.draw(1), family.draw(1, seed=1)
     background, alpha = _background(family), 0.35
     captured, handles = {}, []
 
@@ -86,12 +87,12 @@ def test_equals_plain_hooks_that_blend(family):
 
         return run
 
-    for replacing, rows in ((False, source), (True, edit)):
+    for replacing, latents in ((False, source), (True, edit)):
         for site in _trunk(family):
             for name, kind in (("norm_k", "key"), ("to_v", "value")):
                 module = getattr(site.module, name)
                 handles.append(module.register_forward_hook(hook(site, kind, replacing)))
-        expected = family.forward(rows)
+        expected = family.forward(latents)
         while handles:
             handles.pop().remove()
     locked = _handed_over(family, source, edit, background, alpha)
@@ -101,7 +102,7 @@ def test_equals_plain_hooks_that_blend(family):
 @torch.no_grad()
 def test_edits_that_share_a_source_are_what_each_is_alone(family):
     """Two sources, three edits: the first and the last belong to the second source."""
-    sources, edits, alphas = family.rows(2), family.rows(3, seed=1), (0.3, 0.8, 0.5)
+    sources, edits, alphas = family.draw(2), family.draw(3, seed=1), (0.3, 0.8, 0.5)
     backgrounds = rand(3, family.tokens, seed=7) < 0.6
     tap = HandOver(backgrounds, 0.2, torch.tensor([1, 0, 1]))
     with attached(tap.weighted(torch.tensor(alphas), sources=2), _trunk(family)):
@@ -116,7 +117,7 @@ def test_edits_that_share_a_source_are_what_each_is_alone(family):
 
 
 class _SlowLockedProcessor:
-    """Wan's self-attention in slow steps, with the paper's blend after RoPE; batch [source, edit]."""
+    """Wan's self-attention in slow steps, the paper's blend after RoPE; batch [source, edit]."""
 
     def __init__(self, foreground, alpha):
         self.foreground, self.alpha = foreground, alpha
@@ -136,7 +137,7 @@ class _SlowLockedProcessor:
 @pytest.mark.parametrize("alpha", [0.4, 1.0])
 def test_blend_before_rope_equals_the_papers_blend_after_rope(alpha):
     family = wan()
-    source, edit, background = family.rows(1), family.rows(1, seed=1), _background(family)
+    source, edit, background = family.draw(1), family.draw(1, seed=1), _background(family)
     locked = _handed_over(family, source, edit, background, alpha)
     for site in family.sites:
         site.module.processor = _SlowLockedProcessor(~background[0], alpha)
@@ -147,7 +148,7 @@ def test_blend_before_rope_equals_the_papers_blend_after_rope(alpha):
 @torch.no_grad()
 def test_fused_projections_give_the_same():
     family = wan()
-    source, edit, background = family.rows(1), family.rows(1, seed=1), _background(family)
+    source, edit, background = family.draw(1), family.draw(1, seed=1), _background(family)
     expected = _handed_over(family, source, edit, background, 0.6)
     family.model.fuse_qkv_projections()
     fused = _handed_over(family, source, edit, background, 0.6)

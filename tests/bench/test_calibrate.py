@@ -15,7 +15,7 @@ from support import tiny
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
-    """A tiny model, five clips without a known truth, and the command that calibrates it on them."""
+    """A tiny model, five clips without a known truth, and the command that calibrates it."""
     folder = tmp_path_factory.mktemp("calibrated")
     tiny.vace_pipe().save_pretrained(folder / "model")
     lines = []

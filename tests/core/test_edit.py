@@ -105,7 +105,7 @@ def test_an_all_foreground_mask_is_plain_sampling(backbone):
 
 
 def test_locking_a_clip_to_itself_is_the_identity(backbone):
-    """With the source's own latents, prompt and control as the edit's, alpha = 1 changes nothing."""
+    """With the source's own latents, prompt and control, alpha = 1 changes nothing."""
     request = make_request(prompt="a dog", source_prompt="a dog")
     options = dict(guidance_scale=1.0, num_inference_steps=1, lock_steps=1)
     locked = latents_of(backbone, [request], config("rigid", background_anchor="none", **options))
@@ -186,7 +186,7 @@ def test_outside_the_guidance_interval_the_conditional_runs_alone(backbone):
 
 
 def test_detection_is_inside_the_mask_or_everywhere(backbone):
-    """The first variance comes before anything is locked, so both runs have the same predictions."""
+    """The first variance comes before a lock, so both runs have the same predictions."""
     free = dict(background_anchor="none")
 
     def first_variance(request, **options):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from kvlock.contract.types import Step
 from kvlock.core.config import Guidance, KVLockConfig
 from kvlock.core.guidance import combine, guide, optimal_scale
-from kvlock.core.types import Step
 from support import reference
 from support.draws import rand, randn
 from support.edits import branches_of, make_backbone, make_request

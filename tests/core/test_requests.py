@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from kvlock.contract.types import Prompt, pick
 from kvlock.core.clips import prepare_clips
 from kvlock.core.config import KVLockConfig
-from kvlock.core.types import Prompt, pick
 from kvlock.methods.edit import edit_clips
 from kvlock.methods.options import FlowEditConfig
 from support.draws import randn

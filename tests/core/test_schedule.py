@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from kvlock.contract.types import Measured, Step
 from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
 from kvlock.core.schedule import control_at, may_lock, plan_steps
-from kvlock.core.types import Measured, Step
 from support import reference
 
 

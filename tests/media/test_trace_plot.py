@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from kvlock.core.types import StepRecord
+from kvlock.contract.types import StepRecord
 from kvlock.media.trace_plot import plot_trace, trace_figure
 
 

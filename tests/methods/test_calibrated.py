@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from kvlock.contract.types import Measured
 from kvlock.core.config import KVLockConfig, Lock, Signal
-from kvlock.core.types import Measured
 from kvlock.core.variance import Window, measure, windowed_variance
 from kvlock.methods.calibrated import nearby_variance, path_variance, usual_variance
 from kvlock.methods.catalogue import CALIBRATED, METHODS, method_config
@@ -32,7 +32,7 @@ def test_without_a_table_nothing_is_usual():
 
 @pytest.mark.parametrize("steps", [6, 20, 50])
 def test_a_steady_drift_is_the_same_at_any_number_of_steps(steps):
-    """Predictions that move with the noise level: variance per that of the levels is drift squared."""
+    """Where predictions move with the level, variance per that of the levels is drift squared."""
     sigmas, drift = torch.linspace(1, 0, steps + 1).double().pow(0.5), randn(1, 3, 1, 4, 4)
     window = slice(steps // 3, steps // 3 + max(2, steps // 6))
     predictions = tuple(float(s) * drift for s in sigmas[window])

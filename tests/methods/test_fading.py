@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from kvlock.contract.types import Measured
 from kvlock.core.config import KVLockConfig, Lock
 from kvlock.core.schedule import control_at, may_lock, plan_steps
-from kvlock.core.types import Measured
 from kvlock.methods.fading import fading_weight
 from kvlock.methods.parts import Inject
 from support import reference

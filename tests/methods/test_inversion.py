@@ -46,7 +46,7 @@ def test_latents_shift():
 
 
 def test_proedit(backbone):
-    """From the inverted, shifted start; K and V from the source in the first third, a tenth inside."""
+    """From the inverted, shifted start; the source's K and V in the first third, a tenth inside."""
     request = make_request()
     world = World(backbone, request)
     levels = world.sampler.sigmas

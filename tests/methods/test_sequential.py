@@ -57,7 +57,7 @@ def test_every_lock_is_the_same_without_packed_forwards(backbone, method):
 @pytest.mark.parametrize("foreground_ratio", [0.0, 0.2])
 def test_the_sources_keys_can_wait_for_the_edits_in_every_family(family, foreground_ratio):
     """Two sources first, then three edits of theirs; in one forward and in two."""
-    sources, edits = family.rows(2), family.rows(3, seed=1)
+    sources, edits = family.draw(2), family.draw(3, seed=1)
     background, source_of = rand(3, family.tokens, seed=7) < 0.6, [1, 0, 1]
     ratios = torch.tensor([0.3, 1.0, 0.7])
     trunk = [site for site in family.sites if not site.control]

@@ -2,19 +2,18 @@
 
 import json
 from dataclasses import replace
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import WanPipeline, WanVACEPipeline
+from diffusers import WanPipeline, WanVACEPipeline, WanVACETransformer3DModel
 from safetensors.torch import load_file
 
-from kvlock.backbones.known_models import SHAPES_FOLDER
 from kvlock.backbones.loading import load_backbone
+from kvlock.shapes import checkpoint
 from kvlock.shapes.render import render_mask
-from kvlock.shapes.training import flow, latents, train_world, validation
+from kvlock.shapes.training import flow, latents, stages, train_world, validation
+from kvlock.shapes.training.loop import load_average
 from kvlock.shapes.training.vae import HOLE_SHARE, OBJECT_WEIGHT, clip_batch
 
 
@@ -23,6 +22,7 @@ def small(monkeypatch):
     """One shard of two clips a bucket, and two validation scenes after every step."""
     monkeypatch.setattr(latents, "SHARD", 2)
     monkeypatch.setattr(flow, "LOOK_EVERY", 1)
+    monkeypatch.setattr(stages, "TEXT_STEPS", 1)
     monkeypatch.setattr(validation, "SCENES", replace(validation.SCENES, batch=2))
 
 
@@ -67,31 +67,47 @@ def test_every_stage_runs_and_the_folders_load_with_diffusers(tmp_path, small):
 
 
 def test_training_can_start_from_a_trained_model(tmp_path, small):
-    """With no step to make, what comes out is what went in, the transformer's size allowing."""
-    shipped = Path(str(files("kvlock") / SHAPES_FOLDER / "shapes-vace"))
+    """With no step to make, what comes out is what went in, both transformers and the encoder."""
+    trained = tmp_path / "trained"
+    parts = dict(vae=checkpoint.build_vae(), text_encoder=checkpoint.build_text_encoder())
+    checkpoint.set_latent_statistics(parts["vae"], torch.randn(4, 16, 3, 4, 4))
+    models = dict(vace=checkpoint.build_vace(), text_to_video=checkpoint.build_text_to_video())
+    checkpoint.save_folders(trained, **parts, **models)
     none = {"vae": 0, "transformer": 0, "decoder": 0}
-    train_world(tmp_path / "first", "all", none, 2, "cpu", init=shipped)
-    train_world(tmp_path / "second", "all", none, 2, "cpu", init=tmp_path / "first" / "shapes-vace")
-    chains = [
-        (shipped / "text_encoder", tmp_path / "first" / "shapes-t2v" / "text_encoder"),
-        *(
-            [tmp_path / run / name / "transformer" for run in ("first", "second")]
-            for name in ("shapes-vace", "shapes-t2v")
-        ),
+    train_world(tmp_path, "all", none, 2, "cpu", init=trained / "shapes-vace")
+    for part in ("transformer", "text_encoder", "vae"):
+        for name in ("shapes-vace", "shapes-t2v"):
+            before, after = (
+                load_file(next((root / name / part).glob("*.safetensors")))
+                for root in (trained, tmp_path)
+            )
+            assert all(torch.equal(before[key], after[key]) for key in before)
+    configs = [
+        json.loads((root / "shapes-t2v" / "vae" / "config.json").read_text())
+        for root in (trained, tmp_path)
     ]
-    for chain in chains:
-        before, after = (load_file(next(folder.glob("*.safetensors"))) for folder in chain)
-        assert all(torch.equal(before[name], after[name]) for name in before)
-    before, after = (
-        json.loads((root / "vae" / "config.json").read_text())
-        for root in (shipped, tmp_path / "second" / "shapes-vace")
-    )
     for name in ("latents_mean", "latents_std"):
-        assert before[name] == after[name]
+        assert configs[0][name] == configs[1][name]
+
+
+def test_of_a_model_of_another_size_only_the_vae_is_taken(tmp_path, small):
+    config = dict(checkpoint.TRUNK, num_layers=3, vace_layers=[0, 2], vace_in_channels=96)
+    WanVACETransformer3DModel(**config).save_pretrained(tmp_path / "other" / "transformer")
+    checkpoint.build_vae().save_pretrained(tmp_path / "other" / "vae")
+    for stage in ("vae", "text", "latents", "vace"):
+        none = {"vae": 0, "transformer": 0}
+        train_world(tmp_path / "run", stage, none, 2, "cpu", init=tmp_path / "other")
+    before, after = (
+        load_file(next(folder.glob("*.safetensors")))
+        for folder in (tmp_path / "other" / "vae", tmp_path / "run" / "vae-joint")
+    )
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    names = checkpoint.build_vace().state_dict().keys()
+    assert load_average(tmp_path / "run" / "vace").keys() == names
 
 
 def test_a_stage_that_lacks_an_earlier_one_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="train the stage 'vace' first"):
+    with pytest.raises(ValueError, match="vae-joint is not there; run the stage 'vae' first"):
         train_world(tmp_path, "text-to-video", {"transformer": 1}, 2, "cpu")
 
 

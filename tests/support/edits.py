@@ -9,10 +9,11 @@ from torch import Tensor
 
 from kvlock.backbones.wan.t2v import WanBackbone
 from kvlock.backbones.wan.vace import WanVACEBackbone
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import Control, EditRequest, EditResult, Step
 from kvlock.core.branches import Branches
 from kvlock.core.clips import prepare_clips
-from kvlock.core.protocols import Backbone, Forwards
-from kvlock.core.types import Control, EditRequest, EditResult, Step
+from kvlock.core.plugs import Forwards
 from kvlock.methods.catalogue import METHODS, method_config
 from kvlock.methods.edit import edit_clips, forwards_of
 from kvlock.methods.execution import Execution

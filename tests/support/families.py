@@ -1,4 +1,4 @@
-"""Tiny random DiTs of six families with their attention sites and a forward of batched rows; all real classes."""
+"""Tiny random DiTs of six families, with their attention sites and a forward; all real classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from support import tiny
 
 @dataclass(frozen=True)
 class Family:
-    """`forward(latents)` runs the model on latents [B, ...]; `row()` draws one; `tokens` is the video's count."""
+    """`forward` runs the model on latents [B, ...], `draw` makes some; `tokens`: how many of video."""
 
     name: str
     model: nn.Module
@@ -31,7 +31,7 @@ class Family:
     shape: tuple[int, ...]
     forward: Callable[[Tensor], Tensor]
 
-    def rows(self, count: int, seed: int = 0) -> Tensor:
+    def draw(self, count: int, seed: int = 0) -> Tensor:
         return torch.randn(count, *self.shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -90,7 +90,9 @@ def cogvideox() -> Family:
         use_rotary_positional_embeddings=True,
     ).eval()
     text = _constant(6, 8)
-    rope = get_3d_rotary_pos_embed(embed_dim=16, crops_coords=((0, 0), (3, 4)), grid_size=(3, 4), temporal_size=3)
+    rope = get_3d_rotary_pos_embed(
+        embed_dim=16, crops_coords=((0, 0), (3, 4)), grid_size=(3, 4), temporal_size=3
+    )
 
     def forward(x):
         text_rows = text.expand(len(x), -1, -1)
@@ -129,7 +131,10 @@ def hunyuan_video() -> Family:
         text_rows = text.expand(batch, -1, -1)
         return model(x, _times(batch), text_rows, mask, pooled_rows, guidance, return_dict=False)[0]
 
-    dual = [AttentionSite(f"transformer_blocks.{i}.attn", b.attn) for i, b in enumerate(model.transformer_blocks)]
+    dual = [
+        AttentionSite(f"transformer_blocks.{i}.attn", b.attn)
+        for i, b in enumerate(model.transformer_blocks)
+    ]
     single = [
         AttentionSite(f"single_transformer_blocks.{i}.attn", b.attn, text="after")
         for i, b in enumerate(model.single_transformer_blocks)
@@ -153,9 +158,14 @@ def ltx() -> Family:
     def forward(x):
         batch, mask = len(x), torch.ones(len(x), 6)
         text_rows = text.expand(batch, -1, -1)
-        return model(x, text_rows, _times(batch), mask, num_frames=3, height=4, width=4, return_dict=False)[0]
+        return model(
+            x, text_rows, _times(batch), mask, num_frames=3, height=4, width=4, return_dict=False
+        )[0]
 
-    sites = [AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1) for i, b in enumerate(model.transformer_blocks)]
+    sites = [
+        AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1)
+        for i, b in enumerate(model.transformer_blocks)
+    ]
     return Family("ltx", model, sites, 3 * 4 * 4, (48, 8), forward)
 
 
@@ -178,7 +188,10 @@ def mochi() -> Family:
         batch, mask = len(x), torch.ones(len(x), 6, dtype=torch.bool)
         return model(x, text.expand(batch, -1, -1), _times(batch), mask, return_dict=False)[0]
 
-    sites = [AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1) for i, b in enumerate(model.transformer_blocks)]
+    sites = [
+        AttentionSite(f"transformer_blocks.{i}.attn1", b.attn1)
+        for i, b in enumerate(model.transformer_blocks)
+    ]
     return Family("mochi", model, sites, 3 * 4 * 4, (4, 3, 8, 8), forward)
 
 

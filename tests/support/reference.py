@@ -1,4 +1,4 @@
-"""Every equation again in slow loops, written from the paper and its sources; imports nothing from kvlock."""
+"""Every equation again in slow loops, written from the papers; imports nothing from kvlock."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 
 
 def latent_mask(mask, stride):
-    """Pixel mask [F, H, W] -> latent mask: time causal (frame 0 alone, then groups), any edited pixel counts."""
+    """Pixel mask [F, H, W] -> latent mask: frame 0 alone, then groups; any edited pixel counts."""
     frames, height, width = mask.shape
     st, sh, sw = stride
     out = torch.zeros((frames - 1) // st + 1, height // sh, width // sw, dtype=torch.bool)
@@ -38,7 +38,7 @@ def token_mask(latent, patch):
 
 
 def fuse(new, source, foreground, alpha):
-    """K = K_new on foreground tokens, alpha K_src + (1 - alpha) K_new on background tokens; [L, D]."""
+    """K = K_new on the foreground, alpha K_src + (1 - alpha) K_new on the background; [L, D]."""
     out = torch.empty_like(new)
     for token in range(len(new)):
         for channel in range(new.shape[1]):
@@ -52,7 +52,7 @@ def fuse(new, source, foreground, alpha):
 
 
 def variance(predictions, region):
-    """Unbiased variance over predictions [C, F, H, W], element by element, then the mean over the region [F, H, W]."""
+    """Unbiased variance by element of predictions [C, F, H, W], its mean over the region."""
     count = len(predictions)
     if count < 2:
         return None
@@ -71,7 +71,7 @@ def variance(predictions, region):
 
 
 def control(variance, step, steps, kappa, tau, omega, lower, boost):
-    """alpha and omega of the printed schedules; at rest before the last kappa steps and without a variance."""
+    """alpha and omega as printed; at rest before the last kappa steps and without a variance."""
     if step < steps - kappa or variance is None:
         return 0.0, omega
     ratio = variance / tau
@@ -138,7 +138,7 @@ def fading(kind, steps, inject):
 
 
 def shifted(start, noise, foreground, beta):
-    """ProEdit's latents-shift of one clip: start and noise [C, F, H, W], foreground bool [F, H, W]."""
+    """ProEdit's latents-shift: start and noise [C, F, H, W], foreground bool [F, H, W]."""
     out = start.clone()
     for c in range(len(start)):
         z, r = start[c][foreground].double(), noise[c][foreground].double()
@@ -152,7 +152,7 @@ def shifted(start, noise, foreground, beta):
 
 
 def uni_inv(velocity, clean, sigmas):
-    """UniEdit-Flow's inversion; velocity(z, sigma), sigmas from noise to 0. Gives the latents at each sigma."""
+    """UniEdit-Flow's inversion; velocity(z, sigma), sigmas from noise to 0. The latents at each."""
     levels = list(sigmas)[::-1]
     z, path = clean, [clean]
     held = velocity(z, levels[0])
@@ -193,7 +193,7 @@ def attention(query, key, value):
 
 
 def usual_variance(table, sigma):
-    """Between two measured noise levels, a geometric mean weighted by nearness; the ends hold beyond them."""
+    """Between two levels a geometric mean weighted by nearness; the ends hold beyond them."""
     below = [p for p in table if p[0] <= sigma]
     above = [p for p in table if p[0] >= sigma]
     if not below or not above:
@@ -206,7 +206,7 @@ def usual_variance(table, sigma):
 
 
 def nearby_variance(predictions, region, width, patch):
-    """Per token [L]: the region's variances around it weighed by a Gaussian per frame, and the region's nearness."""
+    """Per token [L]: variances around it weighed by a Gaussian per frame, the region's nearness."""
     count, reach = len(predictions), math.ceil(3 * width)
     frames, height, single = region.shape
     kernel = {d: math.exp(-((d / width) ** 2) / 2) for d in range(-reach, reach + 1)}

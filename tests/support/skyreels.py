@@ -17,8 +17,8 @@ from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.backbones.wan import t2v
-from kvlock.core.tap import Tap
-from kvlock.core.types import EditRequest, Prompt
+from kvlock.contract.tap import Tap
+from kvlock.contract.types import EditRequest, Prompt
 from support import tiny
 
 ROW = Family(

@@ -37,7 +37,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words.pre_tokenizer = Whitespace()
     words.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=512,
     )
 
 
@@ -60,30 +64,40 @@ def text_encoder() -> UMT5EncoderModel:
 def vae() -> AutoencoderKLWan:
     torch.manual_seed(1)
     return AutoencoderKLWan(
-        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+        base_dim=3,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
     ).eval()
 
 
 def scheduler() -> UniPCMultistepScheduler:
-    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    return UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
 
 
 def _shared() -> dict:
-    return dict(tokenizer=tokenizer(), text_encoder=text_encoder(), vae=vae(), scheduler=scheduler())
+    return dict(
+        tokenizer=tokenizer(), text_encoder=text_encoder(), vae=vae(), scheduler=scheduler()
+    )
 
 
 def wan_pipe() -> WanPipeline:
     torch.manual_seed(2)
-    pipe = WanPipeline(transformer=WanTransformer3DModel(num_layers=2, **TRANSFORMER).eval(), **_shared())
+    pipe = WanPipeline(
+        transformer=WanTransformer3DModel(num_layers=2, **TRANSFORMER).eval(), **_shared()
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def vace_pipe(num_layers: int = 3) -> WanVACEPipeline:
     torch.manual_seed(3)
-    told = list(range(0, num_layers, 2))
+    shown = list(range(0, num_layers, 2))
     transformer = WanVACETransformer3DModel(
-        num_layers=num_layers, vace_layers=told, vace_in_channels=96, **TRANSFORMER
+        num_layers=num_layers, vace_layers=shown, vace_in_channels=96, **TRANSFORMER
     )
     pipe = WanVACEPipeline(transformer=transformer.eval(), **_shared())
     pipe.set_progress_bar_config(disable=True)

@@ -10,21 +10,11 @@ import time
 import pytest
 
 from kvlock.work.folder import STALE_AFTER, JobFolder, read_records
+from support.contest import contest
 
 JOB = "scene-00001.shapes.plain.s0"
 DEAD = f"{os.uname().nodename}:999999999:x"
 ALIVE = f"{os.uname().nodename}:{os.getpid()}:x"
-
-
-def _contest(out, wins, start):
-    folder = JobFolder(out)
-    start.wait()
-    for number in range(40):
-        with folder.claimed([f"job-{number}"]) as mine:
-            if mine:
-                wins.put(number)
-                with folder.writing(f"job-{number}", {}):
-                    pass
 
 
 def test_of_several_processes_one_gets_each_job(tmp_path):
@@ -34,7 +24,7 @@ def test_of_several_processes_one_gets_each_job(tmp_path):
         (tmp_path / "leases" / f"job-{number}").write_text(DEAD)
     context = multiprocessing.get_context("spawn")
     wins, start = context.Queue(), context.Event()
-    workers = [context.Process(target=_contest, args=(tmp_path, wins, start)) for _ in range(3)]
+    workers = [context.Process(target=contest, args=(tmp_path, wins, start)) for _ in range(3)]
     for worker in workers:
         worker.start()
     start.set()

@@ -142,7 +142,7 @@ WAN_VACE = Family(
     **_WAN_TRAINED,
 )
 _SHAPES: dict[str, Any] = dict(
-    published={"text_dim": 128, "num_attention_heads": 6, "attention_head_dim": 32},
+    published={"text_dim": 128},
     size=(96, 96),
     max_frames=33,
     negative_prompt="",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kvlock.core.tap import Kind, Tap
+from kvlock.contract.tap import Kind, Tap
 
 
 @dataclass(frozen=True)

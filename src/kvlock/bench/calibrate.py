@@ -14,8 +14,8 @@ from kvlock.backbones.loading import load_backbone
 from kvlock.bench.jobs import batches_of
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject
 from kvlock.bench.suite import Suite
+from kvlock.contract.types import EditResult, StepRecord
 from kvlock.core.config import KVLockConfig
-from kvlock.core.types import EditResult, StepRecord
 from kvlock.editing.clips import default_config
 from kvlock.media.files import write_json
 from kvlock.methods.calibrated import path_variance

@@ -25,8 +25,8 @@ from kvlock.bench.results import record_suite, result_record
 from kvlock.bench.scores import score, with_composite
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject, round_trip
 from kvlock.bench.suite import Suite
-from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditResult
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditResult
 from kvlock.media.video import write_video
 from kvlock.work.folder import JobFolder
 

@@ -10,8 +10,8 @@ from kvlock.backbones.checkpoints import family_of
 from kvlock.backbones.families import Family
 from kvlock.bench.scores import Reference
 from kvlock.bench.suite import Item, Suite
-from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest, EditResult
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditRequest, EditResult
 from kvlock.editing.clips import edit, fit_of
 from kvlock.editing.edit import MOST_FRAMES
 from kvlock.media.clip import Clip

@@ -17,8 +17,8 @@ from kvlock.bench.jobs import BATCH, batches_of
 from kvlock.bench.scores import score
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject, round_trip
 from kvlock.bench.suite import shapes_suite
-from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditRequest
 from kvlock.editing.clips import default_config
 from kvlock.media.files import write_json
 from kvlock.media.pictures import contact_sheet

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import tyro
 
-from kvlock.cli.bench import BenchGroup, Calibrate
+from kvlock.cli.bench import BenchGroup
 from kvlock.cli.demo import Demo
 from kvlock.cli.edit import Edit
 from kvlock.cli.estimate import Estimate
 from kvlock.cli.groups import HELP_ALL
 from kvlock.cli.models import Models
 from kvlock.cli.shapes import ShapesGroup
+from kvlock.cli.studies import Calibrate
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 

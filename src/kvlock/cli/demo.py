@@ -20,7 +20,7 @@ class Demo:
         out = Path(self.out)
         if out.suffix:
             raise ValueError(f"--out is {self.out}; expected a folder")
-        from kvlock.cli.edit import run_job
+        from kvlock.cli.run import run_job
         from kvlock.editing.job import EditJob
         from kvlock.shapes.scenes import write_scene
 

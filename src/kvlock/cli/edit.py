@@ -3,32 +3,25 @@
 # pyright: reportInvalidTypeForm=false
 
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from kvlock.cli.groups import advanced, group, plain
-from kvlock.core.config import Guidance, KVLockConfig
+from kvlock.cli.options import method_options
+from kvlock.cli.run import run_job
 from kvlock.editing.job import SEEDS_END, EditJob, Size
-from kvlock.methods.options import OPTIONS, PARTS, FlowEditConfig
 
 if TYPE_CHECKING:
-    from kvlock.core.types import StepRecord
-    from kvlock.editing.edit import EditPlan
+    pass
 
 METHODS_IN_SHORT = (
     "kv-lock: the paper's, the default. constant: the same lock without its signal. fast: computes "
     "the foreground alone, experimental on real models. flowedit-masked: for text-to-video models. "
     "plain: the model without any lock."
 )
-
-
-SHOWN = ("num_inference_steps", "guidance_scale")  # of a method's options, in the short help
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ class OutputOptions:
     out: plain(str, "PATH") = ""
     """A folder for everything, or an .mp4 file for the edited clip alone."""
     composite: bool = True
-    """The source's own pixels outside the mask, exact beyond 8 px; --no-composite shows the model's."""
+    """The source's own pixels outside the mask, exact beyond 8 px (in the file with --lossless)."""
     lossless: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write RGB H.264 that decodes to the very bytes."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -109,46 +102,6 @@ class OutputOptions:
     """A run.json: make that edit again, to the byte on the same machine."""
     accept_changes: advanced(bool) = False
     """With --from: go on although the clip, the mask or the weights changed."""
-
-
-def method_options(first: list[Any]) -> type:
-    """A group of `first`, --steps, --guidance-scale, and every other option, which are advanced."""
-    columns = first + [_option_column(name) for name in option_fields()]
-    made = dataclasses.make_dataclass("MethodOptions", columns, frozen=True)
-    made.__doc__ = "How the edit is made."
-    return made
-
-
-def option_fields() -> dict[str, dataclasses.Field]:
-    """Every option of every method, by name, in the order of the parts; the guidance comes first."""
-    found = {}
-    for record in (KVLockConfig, Guidance, *PARTS.values(), FlowEditConfig):
-        for f in dataclasses.fields(record):
-            if f.metadata.get("help"):
-                found.setdefault(f.name, f)
-    return found
-
-
-def _option_column(name: str) -> tuple[str, Any, Any]:
-    f = option_fields()[name]
-    part = OPTIONS.get(name, "flowedit")
-    always = part in ("", "lock", "signal", "guidance", "adaptive", "source")
-    default = f"kv-lock: {f.default}" if always else f"where {part or 'it'} is on: {f.default}"
-    words = f"{f.metadata['help']} ({default})"
-    flag = {"num_inference_steps": "steps"}.get(name, name.replace("_", "-"))
-    shown = tyro.conf.arg(name=flag, help=words, help_behavior_hint="", metavar=_metavar(f.type))
-    kind = Annotated[f.type | None, shown]  # type: ignore[operator]
-    if name not in SHOWN:
-        kind = advanced(kind)
-    return name, kind, field(default=None)
-
-
-def _metavar(kind: Any) -> str:
-    choices = get_args(kind)
-    if get_origin(kind) is Literal:
-        return "|".join(choices)
-    numbers = {int: "INT", float: "FLOAT", bool: "True|False", int | float: "COUNT|FRACTION"}
-    return numbers.get(kind, "VALUE")
 
 
 _METHOD = ("method", Annotated[str, tyro.conf.arg(help=METHODS_IN_SHORT)], field(default="kv-lock"))
@@ -231,50 +184,6 @@ class Edit:
             )
         _require_flags({"--out": self.output.out})
         return read_run(Path(self.output.from_), self.output.accept_changes)
-
-
-def run_job(job: EditJob, out: Path, notes: list[str]) -> None:
-    """Plan, edit and write a job, with everything worth saying on the terminal."""
-    from kvlock.editing.edit import plan, run
-    from kvlock.editing.outputs import write
-
-    planned = plan(job)
-    for note in (*notes, *planned.notes):
-        print(note, file=sys.stderr if note.startswith("warning") else sys.stdout)
-    with progress(planned) as on_step:
-        edits = run(planned, on_step)
-    written = write(edits, out)
-    for (prompt, seed), report in zip(job.variants, written.reports):
-        print(report if len(job.variants) == 1 else f"{prompt}, seed {seed}: {report}")
-    for note in written.notes:
-        print(note)
-    print(f"written: {out}")
-
-
-@contextmanager
-def progress(planned: "EditPlan") -> "Iterator[Callable[[list[StepRecord]], None]]":
-    """A bar with an estimate; gives what each step's records go to, of which the first is shown."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    text = "variance {task.fields[variance]} alpha {task.fields[alpha]} omega {task.fields[omega]}"
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn(text))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("edit", total=planned.steps, variance="-", alpha="-", omega="-")
-
-        def on_step(records: "list[StepRecord]") -> None:
-            record = records[0]
-            variance = "-" if record.variance is None else f"{record.variance:.4f}"
-            alpha, omega = f"{record.fusion_ratio:.2f}", f"{record.guidance_scale:.2f}"
-            bar.update(task, advance=1, variance=variance, alpha=alpha, omega=omega)
-
-        yield on_step
 
 
 def seed_range(text: str) -> range:

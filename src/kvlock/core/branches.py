@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kvlock.contract.backbone import Backbone, Sampler
+from kvlock.contract.types import Control, Prompt, Step, pick
 from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import token_foreground
-from kvlock.core.protocols import Backbone, Sampler
 from kvlock.core.tap import HandOver
-from kvlock.core.types import Control, Prompt, Step, pick
 
 
 class Branches:
@@ -38,6 +38,7 @@ class Branches:
         latents, source: [B, C, F, H, W] at the step's noise level. In a step with the source, its
         keys and values are fused in with `control.fusion_ratio`, [B] or [B, L].
         """
+        assert not step.dropped, "steps that drop need `methods.edit.edit_clips`, which wraps these"
         clips, firsts, timestep = self.clips, self.clips.firsts, self.sampler.timestep(step.index)
         prompts = self.prompts(step)
         batch, conditions = [latents] * len(prompts), [clips.condition] * len(prompts)

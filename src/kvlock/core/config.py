@@ -6,10 +6,20 @@ The names of parts and options are all different, so that an option is known by 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kvlock.options import FRACTION, FROM_0, FROM_1, POSITIVE, STEPS, Part, Steps, option, require
+from kvlock.contract.options import (
+    FRACTION,
+    FROM_0,
+    FROM_1,
+    POSITIVE,
+    STEPS,
+    Part,
+    Steps,
+    option,
+    require,
+)
 
 if TYPE_CHECKING:
-    from kvlock.core.protocols import Calibration, Dropping, Injection, Inversion, Projection
+    from kvlock.core.plugs import Calibration, Dropping, Injection, Inversion, Projection
 
 
 @dataclass(frozen=True)

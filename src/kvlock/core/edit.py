@@ -5,14 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditRequest, EditResult, StepRecord
 from kvlock.core.branches import Branches
 from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import combine
-from kvlock.core.protocols import Backbone, Forwards
+from kvlock.core.plugs import Forwards
 from kvlock.core.schedule import control_at, plan_steps
 from kvlock.core.trace import Trace
-from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.core.variance import Window, measure
 
 OnStep = Callable[[list[StepRecord]], None]

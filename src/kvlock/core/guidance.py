@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kvlock.contract.types import Step
 from kvlock.core.branches import Branches
-from kvlock.core.types import Step
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from kvlock.contract.types import Control, Measured, Step
 from kvlock.core.config import AdaptiveGuidance, KVLockConfig
-from kvlock.core.types import Control, Measured, Step
 
 
 def plan_steps(config: KVLockConfig, sigmas: Sequence[float]) -> list[Step]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kvlock.core.types import Control, Measured, StepRecord
+from kvlock.contract.types import Control, Measured, StepRecord
 
 
 class NonFiniteError(ArithmeticError):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kvlock.contract.types import Measured
 from kvlock.core.config import Signal
-from kvlock.core.types import Measured
 
 
 class Window(NamedTuple):

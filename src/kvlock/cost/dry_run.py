@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kvlock.contract.types import Control
 from kvlock.core.branches import Branches
 from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.schedule import plan_steps
-from kvlock.core.types import Control
 from kvlock.cost.counting import Counter
 from kvlock.methods.edit import forwards_of
 from kvlock.methods.execution import Execution

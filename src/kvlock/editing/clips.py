@@ -8,10 +8,10 @@ from torch import Tensor
 
 from kvlock.backbones.calibration import model_defaults
 from kvlock.backbones.checkpoints import family_of
-from kvlock.core.clips import check_request, prepare_clips
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditRequest, EditResult, StepRecord, check_request
+from kvlock.core.clips import prepare_clips
 from kvlock.core.config import KVLockConfig
-from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest, EditResult, StepRecord
 from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
 from kvlock.methods.catalogue import CALIBRATED, method_config
 from kvlock.methods.edit import DEFAULT, edit_clips, edit_prepared

@@ -12,10 +12,10 @@ from kvlock.backbones.calibration import model_defaults
 from kvlock.backbones.checkpoints import family_of, known_model
 from kvlock.backbones.families import Family
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditRequest, StepRecord
 from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import latent_foreground
-from kvlock.core.protocols import Backbone
-from kvlock.core.types import EditRequest, StepRecord
 from kvlock.cost.estimate import Estimator, Place
 from kvlock.cost.fitting import check_memory, choose_execution
 from kvlock.editing.clips import clip_size, edit_fitted, fit_of, fitted

@@ -1,15 +1,14 @@
 """What is asked: one edit of one clip, or several that share its source. No torch, no command line."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kvlock.contract.options import require
 from kvlock.methods.catalogue import method_named
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig, config_from_dict, config_to_dict
-from kvlock.options import require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +29,8 @@ class EditJob:
     instead of method and options, a whole one. size: (height, width) whose area the clip is scaled
     to for the model, its own ("auto"), or none ("keep"). fps: rate of a folder of frames.
     dilate: pixels that the mask grows. composite: the source's own pixels outside the mask.
-    execution: None where it is to be chosen by what the device has room for.
+    branches, source_store, offload, tile_vae, compile: as in `Execution`; None lets the plan choose
+    by what the device has room for.
     Raises ValueError for what makes no sense whatever the clip.
     """
 
@@ -120,9 +120,3 @@ def job_from_dict(record: Mapping[str, Any]) -> EditJob:
     if not isinstance(values["size"], str):
         values["size"] = tuple(values["size"])
     return EditJob(**values, config=config)
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """`; did you mean ...?` for a name that is near to one of `names`, or nothing."""
-    near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from kvlock.backbones.checkpoints import weights_digest
+from kvlock.contract.types import StepRecord
 from kvlock.core.config import KVLockConfig
-from kvlock.core.types import StepRecord
 from kvlock.editing.clips import BackgroundReport, background_reports
 from kvlock.editing.edit import EditPlan, Edits
 from kvlock.editing.job import EditJob, job_from_dict, job_to_dict
@@ -136,7 +136,8 @@ def explain(planned: EditPlan, trace: tuple[StepRecord, ...]) -> list[str]:
     middle = sorted(r.variance for r in late if r.variance is not None)[len(late) // 2]
     return [
         f"{'; '.join(found)} (tau {tau:g}, median variance {middle:.2g}). So nothing was scheduled; "
-        f"try --threshold {2 * middle:.2g}"
+        f"try --threshold {2 * middle:.2g}, or kvlock calibrate {planned.job.model} and "
+        "--method calibrated"
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvlock.core.types import StepRecord
+from kvlock.contract.types import StepRecord
 from kvlock.media.files import whole_file
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvlock.core.types import Measured
+from kvlock.contract.types import Measured
 from kvlock.core.variance import Window, elementwise_variance
 from kvlock.methods.parts import Usual
 

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import torch
 
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditRequest, EditResult
 from kvlock.core import edit as kv_lock
 from kvlock.core.branches import Branches
 from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.edit import OnStep
-from kvlock.core.protocols import Backbone, Forwards
-from kvlock.core.types import EditRequest, EditResult
+from kvlock.core.plugs import Forwards
 from kvlock.methods import flowedit
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig

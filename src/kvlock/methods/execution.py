@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kvlock.options import Part, option
+from kvlock.contract.options import Part, option
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import EditResult, Prompt, StepRecord
 from kvlock.core.clips import Clips
 from kvlock.core.guidance import guide
-from kvlock.core.protocols import Backbone
 from kvlock.core.trace import check_finite
-from kvlock.core.types import EditResult, Prompt, StepRecord
 from kvlock.methods.options import FlowEditConfig
 
 

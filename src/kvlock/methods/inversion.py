@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from kvlock.contract.types import pick
 from kvlock.core.branches import Branches
-from kvlock.core.types import pick
 
 
 def inverted_path(branches: Branches) -> list[Tensor]:

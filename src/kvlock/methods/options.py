@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from kvlock.contract.options import FRACTION, FROM_0, FROM_1, Part, option
 from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
 from kvlock.methods.parts import APG, Calibration, Drop, Inject, Inversion
-from kvlock.options import FRACTION, FROM_0, FROM_1, Part, option
 
 
 @dataclass(frozen=True)

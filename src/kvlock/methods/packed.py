@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from kvlock.contract.backbone import PackedBranch
+from kvlock.contract.tap import Kind, Layer, Tap
+from kvlock.contract.types import Prompt
 from kvlock.core.clips import Clips
-from kvlock.core.protocols import PackedBranch
-from kvlock.core.tap import Kind, Layer, Tap
-from kvlock.core.types import Prompt
 
 
 class PackedTap(Tap):

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from kvlock.contract.options import FINITE, FROM_0, SHARE, STEPS, Part, Steps, option
 from kvlock.core.config import KVLockConfig
 from kvlock.methods.fading import fading_weight
-from kvlock.options import FINITE, FROM_0, SHARE, STEPS, Part, Steps, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kvlock.contract.types import Measured, Step
     from kvlock.core.branches import Branches
     from kvlock.core.clips import Clips
-    from kvlock.core.types import Measured, Step
     from kvlock.core.variance import Window
 
 Usual = tuple[tuple[float, float], ...]

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from kvlock.contract.tap import Kind, Layer, Tap
+from kvlock.contract.types import Control, Prompt, Step, pick
 from kvlock.core.branches import Branches
 from kvlock.core.fusion import fuse_, fusion_weight
-from kvlock.core.tap import Kind, Layer, Tap
-from kvlock.core.types import Control, Prompt, Step, pick
 from kvlock.methods.inversion import source_alone
 from kvlock.methods.packed import PackedTap, by_branch, members, packed_branch
 

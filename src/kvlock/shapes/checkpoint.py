@@ -42,7 +42,7 @@ def build_vae() -> AutoencoderKLWan:
     )
 
 
-_TRUNK = dict(
+TRUNK = dict(
     patch_size=(1, 1, 1),
     num_attention_heads=4,
     attention_head_dim=64,
@@ -58,12 +58,12 @@ _TRUNK = dict(
 
 def build_vace() -> WanVACETransformer3DModel:
     """The model that fills a hole, control at layers 0 and 2; a token is 8x8 pixels."""
-    return WanVACETransformer3DModel(**_TRUNK, vace_layers=[0, 2], vace_in_channels=96)
+    return WanVACETransformer3DModel(**TRUNK, vace_layers=[0, 2], vace_in_channels=96)
 
 
 def build_text_to_video() -> WanTransformer3DModel:
     """The text-to-video model: the same trunk, with weights of its own."""
-    return WanTransformer3DModel(**_TRUNK)
+    return WanTransformer3DModel(**TRUNK)
 
 
 def build_text_encoder() -> UMT5EncoderModel:

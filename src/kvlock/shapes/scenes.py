@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kvlock.core.types import EditRequest
+from kvlock.contract.types import EditRequest
 from kvlock.media.clip import Clip
 from kvlock.media.files import write_json
 from kvlock.media.pictures import contact_sheet

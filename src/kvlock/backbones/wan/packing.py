@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
-from kvlock.core.protocols import Flow, PackedBranch
+from kvlock.contract.backbone import Flow, PackedBranch
 
 Rope = list[tuple[Tensor, Tensor]]
 HEAD_GROUPS = 8

@@ -18,9 +18,9 @@ from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.backbones.wan.packing import packed_forward, rotate
-from kvlock.core.protocols import Flow, PackedBranch
-from kvlock.core.tap import Tap
-from kvlock.core.types import EditRequest, Prompt
+from kvlock.contract.backbone import Flow, PackedBranch
+from kvlock.contract.tap import Tap
+from kvlock.contract.types import EditRequest, Prompt
 
 
 class WanBackbone:

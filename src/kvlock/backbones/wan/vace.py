@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kvlock.backbones.placement import Placement
 from kvlock.backbones.wan.t2v import WanBackbone, to_pixels
-from kvlock.core.types import EditRequest, Prompt
+from kvlock.contract.types import EditRequest, Prompt
 
 
 class WanVACEBackbone(WanBackbone):

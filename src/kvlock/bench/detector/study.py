@@ -16,11 +16,11 @@ from kvlock.bench.detector.edits import FEEDBACK, TRACED
 from kvlock.bench.detector.report import write_report
 from kvlock.bench.detector.signals import History, across_seeds, signals
 from kvlock.bench.jobs import config_for
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.types import Control, EditRequest, EditResult, Step, StepRecord
 from kvlock.core.branches import Branches
 from kvlock.core.edit import edit_clips
 from kvlock.core.guidance import combine
-from kvlock.core.protocols import Backbone
-from kvlock.core.types import Control, EditRequest, EditResult, Step, StepRecord
 from kvlock.media.files import write_json
 from kvlock.methods.options import chosen_options
 from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode

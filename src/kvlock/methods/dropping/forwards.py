@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from kvlock.contract.types import Control, Prompt, Step
 from kvlock.core.branches import Branches
-from kvlock.core.protocols import Forwards
-from kvlock.core.types import Control, Prompt, Step
+from kvlock.core.plugs import Forwards
 from kvlock.methods.dropping.source_memory import SourceMemory
 from kvlock.methods.dropping.tokens import computed_latents, computed_tokens, token_sets
 from kvlock.methods.packed import by_branch, members, packed_branch

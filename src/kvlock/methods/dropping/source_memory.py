@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from kvlock.core.protocols import Backbone
-from kvlock.core.tap import Kind, Layer
+from kvlock.contract.backbone import Backbone
+from kvlock.contract.tap import Kind, Layer
 from kvlock.methods.packed import PackedTap
 
 Kept = tuple[Tensor, Tensor]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import UMT5EncoderModel
 
 from kvlock.shapes.checkpoint import TEXT_LENGTH, build_tokenizer, latent_statistics
@@ -61,17 +61,17 @@ def train_transformer(
     device: str,
     on_look: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> None:
-    """Train `model`, and the text encoder where it requires gradients, in `folder`.
+    """Train `model` in place, its state in `folder`; afterwards it holds the averaged weights.
 
     A VACE model is trained to fill the hole of its control, a text-to-video model freely.
-    Afterwards both hold the averaged weights.
+    The text encoder stays as it is, so that both models can share it.
     """
-    models = nn.ModuleDict({"dit": model, "text": text_encoder}).to(device).train()
+    model.to(device).train()
     if steps >= COMPILE_FROM:
         model.compile_repeated_blocks(dynamic=False)
     loss_at = flow_loss(model, text_encoder, vae, latents, device)
     average = train(
-        models,
+        model,
         loss_at,
         folder,
         steps,
@@ -80,8 +80,8 @@ def train_transformer(
         look_every=LOOK_EVERY,
         on_look=on_look,
     )
-    models.load_state_dict(average, strict=False)
-    models.eval()
+    model.load_state_dict(average, strict=False)
+    model.eval()
 
 
 def flow_loss(
@@ -112,9 +112,7 @@ def flow_loss(
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         shown, length = tokens[draw.bucket.name][draw.picks], _padded_length(step, draw.bucket)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            inputs["encoder_hidden_states"] = encode_text(
-                text_encoder, shown, draw.keep, length, device
-            )
+            inputs["encoder_hidden_states"] = encode_text(text_encoder, shown, draw.keep, length)
             inputs["timestep"] = draw.sigma.to(device) * 1000
             velocity = model(return_dict=False, **inputs)[0]
         error = velocity.float() - (draw.noise - draw.clean).to(device)
@@ -191,16 +189,15 @@ def _padded_length(step: int, bucket: Bucket) -> int:
     return 512 if step % 40 else 64
 
 
-def encode_text(
-    encoder: UMT5EncoderModel, tokens: Tensor, keep: Tensor, length: int, device: str
-) -> Tensor:
+@torch.no_grad()
+def encode_text(encoder: UMT5EncoderModel, tokens: Tensor, keep: Tensor, length: int) -> Tensor:
     """Embeddings as the Wan pipelines make them: padding is zero after the encoder.
 
     `keep`, bool [B], says which captions stay; the others become the empty one.
     """
     empty = torch.zeros_like(tokens)
     empty[:, 0] = 1
-    tokens = torch.where(keep[:, None], tokens, empty).to(device)
+    tokens = torch.where(keep[:, None], tokens, empty).to(encoder.device)
     mask = (tokens != 0).long()
     embeds = encoder(tokens, mask).last_hidden_state * mask[..., None]
     return F.pad(embeds, (0, 0, 0, length - embeds.shape[1]))

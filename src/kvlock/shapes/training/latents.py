@@ -119,7 +119,7 @@ def encode_clips(vae_folder: Path, folder: Path, clips: int, device: str) -> Non
         for shard in range(clips_in(bucket, clips) // SHARD)
     ]
     jobs = [job for job in jobs if not job[1].exists()]
-    workers = min(torch.get_num_threads(), len(jobs) // 4) if device == "cpu" else 1
+    workers = min(torch.get_num_threads(), len(jobs) // 3) if device == "cpu" else 1
     if workers < 2:
         for job in jobs:
             _encode_shard(*job)

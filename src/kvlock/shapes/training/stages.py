@@ -1,16 +1,19 @@
 """The whole training of the built-in world, stage by stage; each stage resumes where it stopped."""
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
 from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
 from kvlock.shapes.checkpoint import (
+    TRUNK,
     build_text_encoder,
     build_text_to_video,
     build_vace,
@@ -22,12 +25,14 @@ from kvlock.shapes.scene import FRAMES, SIZE
 from kvlock.shapes.training.flow import train_transformer
 from kvlock.shapes.training.latents import BUCKETS, encode_clips, load_latents
 from kvlock.shapes.training.loop import load_average
+from kvlock.shapes.training.text import train_text_encoder
 from kvlock.shapes.training.vae import train_vae
 from kvlock.shapes.training.validation import write_validation
 
-STAGES = ("vae", "latents", "vace", "text-to-video", "decoder", "export")
+STAGES = ("vae", "text", "latents", "vace", "text-to-video", "decoder", "export")
 VAE_CROP = 56
 LEARNING_RATE = 1e-3
+TEXT_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,13 @@ def train_world(
     """Run one stage, or all in turn; `out` holds the state and, at the end, two model folders.
 
     `steps` counts those of "vae", "transformer" (each of the two) and "decoder". The stages "vace"
-    and "text-to-video" need the latents and, without `init`, the second needs the first's text
-    encoder; with `init` they may run side by side, a process each.
-    `export` writes the two folders from whatever state there is. The decoder is trained on after
-    the encoder is done, so that the transformer's latents stay valid. Latents that are there are
-    kept: delete the folder `latents` after training the encoder further.
-    `init` is a trained `shapes-vace` folder, with `shapes-t2v` beside it, to start from: VAE and
-    text encoder (which is then kept as it is), and transformers of the same size. Without it the
-    weights are random. `on_sample(folder, step)` may draw samples from the exported folders.
+    and "text-to-video" need those before them and not each other: they may run side by side, a
+    process each. `export` writes the two folders from whatever state there is. The decoder is
+    trained on after the encoder is done, so that the transformers' latents stay valid. Latents that
+    are there are kept: delete the folder `latents` after training the encoder further.
+    `init` is a trained `shapes-vace` folder, with `shapes-t2v` beside it, to start from; where its
+    transformer is of another size, only its VAE is used. Without it the weights are random.
+    `on_sample(folder, step)` may draw samples from the exported folders.
     Raises ValueError for an unknown stage, and where a stage lacks what an earlier one makes.
     """
     if stage not in ("all", *STAGES):
@@ -90,28 +94,39 @@ def _latents(run: _Run) -> None:
         vae.save_pretrained(run.out / "vae-joint")
 
 
+def _text(run: _Run) -> None:
+    if _has_transformer(run.init):
+        text = UMT5EncoderModel.from_pretrained(run.init / "text_encoder").float()
+    else:
+        text = _seeded(build_text_encoder)
+        right = train_text_encoder(text, run.out / "text", TEXT_STEPS, run.device)
+        print(f"text: {100 * right:.1f} % of the words' objects are read right", flush=True)
+    text.save_pretrained(run.out / "text-trained")
+
+
 def _vace(run: _Run) -> None:
-    model, text = _seeded(build_vace), _seeded(build_text_encoder)
-    if run.init:
-        _start_from(model, run.init / "transformer")
-        text = _kept_text_encoder(run.init / "text_encoder")
-    _train(run, "vace", model, text)
+    model = _seeded(build_vace)
+    if _has_transformer(run.init):
+        model = WanVACETransformer3DModel.from_pretrained(run.init / "transformer").float()
+    _train(run, "vace", model)
 
 
 def _text_to_video(run: _Run) -> None:
     model = _seeded(build_text_to_video)
-    if run.init:
-        _start_from(model, run.init.with_name("shapes-t2v") / "transformer")
-    _train(run, "text-to-video", model, _trained_text_encoder(run).requires_grad_(False))
+    if _has_transformer(run.init):
+        folder = run.init.with_name("shapes-t2v") / "transformer"
+        model = WanTransformer3DModel.from_pretrained(folder).float()
+    _train(run, "text-to-video", model)
 
 
-def _train(run: _Run, name: str, model: nn.Module, text: UMT5EncoderModel) -> None:
-    vae = AutoencoderKLWan.from_pretrained(run.out / "vae-joint").float().eval()
-    averaged = copy.deepcopy(nn.ModuleDict({"dit": model, "text": text})).to(run.device).eval()
+def _train(run: _Run, name: str, model: nn.Module) -> None:
+    vae = _trained(AutoencoderKLWan, run.out / "vae-joint", "vae")
+    text = _trained(UMT5EncoderModel, run.out / "text-trained", "text").to(run.device)
+    averaged = copy.deepcopy(model).to(run.device).eval()
 
-    def on_look(step: int, ema: dict[str, Tensor]) -> None:
-        averaged.load_state_dict(ema, strict=False)
-        write_validation(run.out / name, step, averaged["dit"], averaged["text"], vae)
+    def on_look(step: int, average: dict[str, Tensor]) -> None:
+        averaged.load_state_dict(average)
+        write_validation(run.out / name, step, averaged, text, vae)
 
     latents = load_latents(run.out / "latents", run.clips)
     steps = run.steps["transformer"]
@@ -134,41 +149,27 @@ def _export(run: _Run) -> None:
     vae = AutoencoderKLWan.from_pretrained(trained if trained.exists() else run.out / "vae-joint")
     models = {"vace": _seeded(build_vace), "text-to-video": _seeded(build_text_to_video)}
     for name, model in models.items():
-        _load_part(model, load_average(run.out / name), "dit.")
-    text = _trained_text_encoder(run)
+        model.load_state_dict(load_average(run.out / name))
+    text = _trained(UMT5EncoderModel, run.out / "text-trained", "text")
     vace, text_to_video = (model.eval() for model in models.values())
-    save_folders(run.out, vae.eval(), text.eval(), vace, text_to_video)
+    save_folders(run.out, vae.eval(), text, vace, text_to_video)
     if run.on_sample:
         run.on_sample(run.out, run.steps["transformer"])
 
 
-def _trained_text_encoder(run: _Run) -> UMT5EncoderModel:
-    if run.init:
-        return _kept_text_encoder(run.init / "text_encoder")
-    text = _seeded(build_text_encoder)
-    _load_part(text, load_average(run.out / "vace"), "text.")
-    return text
+def _has_transformer(init: Path | None) -> TypeGuard[Path]:
+    """Whether `init` holds a transformer of the size that is trained here."""
+    if not init:
+        return False
+    config, wanted = json.loads((init / "transformer" / "config.json").read_text()), TRUNK
+    return all(config[name] == json.loads(json.dumps(value)) for name, value in wanted.items())
 
 
-def _kept_text_encoder(folder: Path) -> UMT5EncoderModel:
-    return UMT5EncoderModel.from_pretrained(folder).float().requires_grad_(False)
-
-
-def _start_from(model: nn.Module, folder: Path) -> None:
-    """Copy the weights of a trained transformer, unless it is one of another size."""
-    trained = type(model).from_pretrained(folder).float()
-    shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
-    if shapes == {name: tensor.shape for name, tensor in model.state_dict().items()}:
-        model.load_state_dict(trained.state_dict())
-    else:
-        print(f"{folder} has another size: the transformer starts from random weights", flush=True)
-
-
-def _load_part(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Copy the parameters whose names begin with `prefix`; tied ones are there under one name."""
-    part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    assert part.keys() == dict(module.named_parameters()).keys()
-    module.load_state_dict(part, strict=False)
+def _trained(kind: type[nn.Module], folder: Path, stage: str) -> nn.Module:
+    """What an earlier stage has trained, kept as it is."""
+    if not folder.exists():
+        raise ValueError(f"{folder} is not there; run the stage {stage!r} first")
+    return kind.from_pretrained(folder).float().requires_grad_(False).eval()
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -179,6 +180,7 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
 
 _RUN = {
     "vae": _vae,
+    "text": _text,
     "latents": _latents,
     "vace": _vace,
     "text-to-video": _text_to_video,

@@ -55,9 +55,9 @@ def _error(model, text_encoder, scenes: dict[str, Tensor], level: float) -> floa
 def _velocity(
     model, text_encoder, scenes: dict[str, Tensor], noisy: Tensor, level: float
 ) -> Tensor:
-    tokens, device = scenes["tokens"], str(model.device)
+    tokens, device = scenes["tokens"], model.device
     keep = torch.ones(len(tokens), dtype=torch.bool)
-    text = encode_text(text_encoder, tokens, keep, TEXT_LENGTH, device)
+    text = encode_text(text_encoder, tokens, keep, TEXT_LENGTH)
     inputs = {"hidden_states": noisy.to(device)}
     if "control" in scenes:
         inputs["control_hidden_states"] = scenes["control"].to(device)

@@ -109,3 +109,30 @@ class EditResult:
 
     video: Tensor
     trace: tuple[StepRecord, ...]
+
+
+def check_request(request: EditRequest) -> None:
+    """Raise ValueError, with what was expected, for a request that no model could take."""
+    video, mask = request.video, request.mask
+    for name, value in (("video", video), ("mask", mask)):
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise ValueError(
+                f"{name} is a {kind}; expected a torch tensor, as torch.as_tensor({name}) gives"
+            )
+    if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != torch.uint8:
+        raise ValueError(
+            f"video is {video.dtype} {tuple(video.shape)}; expected uint8 [F, H, W, 3]"
+        )
+    if mask.dtype != torch.bool or mask.shape != video.shape[:3]:
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}; expected bool {tuple(video.shape[:3])}"
+        )
+    if not mask.any():
+        raise ValueError(
+            "the mask is empty, so nothing may be edited; mark the region to edit as True"
+        )
+    if not isinstance(request.prompt, str) or not request.prompt.strip():
+        raise ValueError(
+            f"the prompt is {request.prompt!r}; expected words that describe the edited clip"
+        )
