@@ -91,7 +91,7 @@ def test_the_readmes_edit_runs_on_a_card_of_24_gb(vace):
 
 
 def test_what_the_source_holds_does_not_count_on_the_host(folders, monkeypatch):
-    estimator = Estimator(folders["deep"], torch.float32)
+    estimator = Estimator(folders["wide"], torch.float32)
     monkeypatch.setattr(estimator, "coding_bytes", lambda size, tiled: 0)
     place = _place(estimator, (9, 192, 192))
     settings = dropped(config("s-omega"), source_refresh=4)

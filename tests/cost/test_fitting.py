@@ -33,7 +33,7 @@ def small():
 @pytest.fixture
 def toy(folders, monkeypatch):
     """A tiny model whose VAE takes nothing, so that the steps decide."""
-    estimator = Estimator(folders["deep"], torch.bfloat16)
+    estimator = Estimator(folders["wide"], torch.bfloat16)
     monkeypatch.setattr(Estimator, "coding_bytes", lambda self, size, tiled: 0)
     return estimator
 
