@@ -151,11 +151,10 @@ class Estimate:
 
     def _rates(self, estimator: "Estimator", device: "torch.device") -> "Rates":
         from kvlock.cost.gpus import gpu_named
-        from kvlock.cost.rates import Rates, device_rates
+        from kvlock.cost.rates import device_rates
 
         if self.gpu:
-            card = gpu_named(self.gpu)
-            return Rates(card.linear, card.attention, measured=False)
+            return gpu_named(self.gpu).rates
         return device_rates(estimator.backbone, device, lambda words: print(words, file=sys.stderr))
 
     def _video_size(self) -> tuple[int, int, int]:

@@ -4,28 +4,32 @@ import difflib
 import re
 from dataclasses import dataclass
 
-# What a video DiT reaches of the published peak, as a rule: large matrices about 60 %, attention
-# through torch's kernels about 45 %. Estimates, not measurements.
-LINEAR_SHARE, ATTENTION_SHARE = 0.6, 0.45
+from kvlock.cost.rates import Rates
+
+# What Wan reaches of the published peak, by what people report of its own code. An RTX 4090 makes a
+# clip of 81 frames at 480p with the 1.3B model in about 4 minutes (Wan's model card): 0.7 of its
+# peak. An H100 makes one with 14B in 6 to 7 minutes (bytedance/ATI#7): 0.4. Torch's attention
+# kernels do not use all of what is new in Hopper and Blackwell. Estimates, not measurements.
+USUAL_SHARE, HOPPER_SHARE = 0.65, 0.4
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """memory_gb: as sold, of 10**9 bytes. tflops: published, dense, bfloat16 with float32 sums."""
+    """memory_gb: as sold, of 10**9 bytes. tflops: published, dense, bfloat16 with float32 sums.
+
+    share: of it, what a video DiT reaches.
+    """
 
     name: str
     memory_gb: float
     tflops: float
+    share: float = USUAL_SHARE
 
     @property
-    def linear(self) -> float:
-        """FLOP a second in a block's linear layers, an estimate."""
-        return LINEAR_SHARE * self.tflops * 1e12
-
-    @property
-    def attention(self) -> float:
-        """The same in attention."""
-        return ATTENTION_SHARE * self.tflops * 1e12
+    def rates(self) -> Rates:
+        """Estimated, the same in linear layers and in attention."""
+        flops = self.share * self.tflops * 1e12
+        return Rates(flops, flops, measured=False)
 
 
 # Data sheets and architecture white papers of NVIDIA.
@@ -42,9 +46,9 @@ GPUS = (
     Gpu("a6000", 48, 154.8),
     Gpu("a100-40gb", 40, 312),
     Gpu("a100", 80, 312),
-    Gpu("h100", 80, 989),
-    Gpu("h200", 141, 989),
-    Gpu("b200", 180, 2250),
+    Gpu("h100", 80, 989, HOPPER_SHARE),
+    Gpu("h200", 141, 989, HOPPER_SHARE),
+    Gpu("b200", 180, 2250, HOPPER_SHARE),
 )
 
 
