@@ -13,6 +13,7 @@ from kvlock.media.files import whole_file
 SAMPLE_STEPS = 12
 STAGES = {
     "vae": "VAE",
+    "text": "text encoder",
     "vace": "masked control (VACE)",
     "text-to-video": "text to video",
     "decoder": "decoder alone",

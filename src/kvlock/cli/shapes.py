@@ -35,7 +35,7 @@ class ShapesTrain:
     out: str
     """Folder for the training state and, at the end, the two model folders."""
     stage: str = "all"
-    """all, vae, latents, vace, text-to-video, decoder or export."""
+    """all, vae, text, latents, vace, text-to-video, decoder or export."""
     vae_steps: int = 6000
     """Steps of the VAE, 4 crops each."""
     transformer_steps: int = 40000
