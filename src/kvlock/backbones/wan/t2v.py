@@ -98,9 +98,10 @@ class WanBackbone:
         self, clips: int, latent_size: tuple[int, int, int]
     ) -> tuple[Tensor, Prompt, Tensor | None]:
         """Latents, a prompt and a condition of random numbers, to count and to time forwards with."""
-        architecture, device = self.pipe.transformer.config, self.device
-        latents = torch.randn(clips, architecture.in_channels, *latent_size, device=device)
-        words = torch.randn(clips, self.max_sequence_length, architecture.text_dim, device=device)
+        transformer, device = self.pipe.transformer, self.device
+        latents = torch.randn(clips, transformer.config.in_channels, *latent_size, device=device)
+        size = (clips, self.max_sequence_length, transformer.config.text_dim)
+        words = torch.randn(size, device=device, dtype=transformer.dtype)
         return latents, Prompt((words,)), None
 
     def tapped(
