@@ -2,19 +2,24 @@
 
 import difflib
 import hashlib
-import json
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from kvlock.backbones.families import Family, pipeline_names, recognised
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
+from kvlock.backbones.model_files import REMEDY, check_safetensors, read_object
+from kvlock.contract.records import read_json
 
 INDEX = "model_index.json"
 SMALL = 100_000_000  # bytes of a file that are read to tell it from another
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WEIGHTED = ("transformer", "vae", "text_encoder")
+
+
+class _Index(TypedDict):
+    weight_map: dict[str, str]
 
 
 def family_of(model: str) -> Family:
@@ -32,12 +37,17 @@ def family_of(model: str) -> Family:
     )
     if row is None:
         raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {pipeline_names()}")
-    two_experts = (index.get("transformer_2") or [None])[0] or index.get("boundary_ratio")
+    two_experts = _is_component(index.get("transformer_2")) or index.get("boundary_ratio")
     if two_experts or index.get("expand_timesteps"):
         raise ValueError(
             f"model {model!r} is a Wan 2.2 checkpoint; kvlock can edit with Wan 2.1 only so far"
         )
     return row
+
+
+def _is_component(value: Any) -> bool:
+    """Whether an entry of the index names a part: [library, class]."""
+    return isinstance(value, list) and bool(value) and bool(value[0])
 
 
 def _is_name(name: Any) -> bool:
@@ -70,30 +80,25 @@ def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/", "~"))
 
 
-def read_config(model: str, name: str) -> dict[str, Any]:
-    """A JSON file of a model, from its folder or from the hub. Raises ValueError where it is none."""
+def config_file(model: str, name: str) -> Path:
+    """A file of a model, in its folder or of the hub. Raises ValueError where it is not to be had."""
     source = model_source(model)
     if Path(source).is_dir():
-        path = Path(source) / name
-    else:
-        from kvlock.backbones.hub import hub_file  # loads the hub's library
+        return Path(source) / name
+    from kvlock.backbones.hub import hub_file  # loads the hub's library
 
-        path = hub_file(source, name)
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model {model!r} has no readable {name}; expected a diffusers folder"
-        ) from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds a {type(config).__name__}; expected a JSON object")
-    return config
+    return hub_file(source, name)
+
+
+def read_config(model: str, name: str) -> dict[str, Any]:
+    """A JSON file of a model. Raises ValueError where it holds no object."""
+    return read_object(config_file(model, name))
 
 
 def checkpoint_folder(model: str) -> Path:
     """The folder with all files of a model, which are fetched if they are not in the cache.
 
-    Raises ValueError where a component is missing or pickled.
+    Raises ValueError where a component is missing, cut off or pickled.
     """
     source = model_source(model)
     if Path(source).is_dir():
@@ -107,7 +112,7 @@ def checkpoint_folder(model: str) -> Path:
 def _check_whole(model: str, folder: Path) -> None:
     """Raise ValueError for a component that is not there, not whole, or not safe."""
     index = read_config(str(folder), INDEX)
-    needed = [n for n, value in index.items() if isinstance(value, list) and value and value[0]]
+    needed = [name for name, value in index.items() if _is_component(value)]
     for component in sorted({*needed, *WEIGHTED}):
         if not (folder / component).is_dir():
             raise ValueError(
@@ -122,6 +127,8 @@ def _check_whole(model: str, folder: Path) -> None:
         missing = sorted(set(weight_map(folder / component).values()) - set(names))
         if missing:
             raise ValueError(f"model {model!r} lacks {component}/{missing[0]}; download it again")
+        for name in sorted(n for n in names if n.endswith(".safetensors")):
+            check_safetensors(folder / component / name)
 
 
 def weight_map(component: Path) -> dict[str, str]:
@@ -129,10 +136,7 @@ def weight_map(component: Path) -> dict[str, str]:
     found = sorted(component.glob("*.safetensors.index.json"), key=lambda path: len(path.name))
     if not found:
         return {}
-    try:
-        return dict(json.loads(found[0].read_text())["weight_map"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{found[0]} is no index of weights; download it again") from error
+    return read_json(found[0], _Index, REMEDY)["weight_map"]
 
 
 def weights_digest(model: str) -> str:

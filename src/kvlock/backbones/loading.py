@@ -7,11 +7,11 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from kvlock.backbones.checkpoints import checkpoint_folder, family_of
 from kvlock.backbones.families import Family, Size, recognised_pipe
 from kvlock.backbones.integrity import check_finite, check_keys, check_tied
+from kvlock.backbones.model_files import check_config
 from kvlock.backbones.placement import OFFLOADS, Offload, Placement
 from kvlock.backbones.quiet import quiet
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
@@ -89,6 +89,8 @@ def _check_name(model: object) -> None:
 def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
     """The pipeline on the CPU, its weights checked."""
     folder = checkpoint_folder(model)
+    for part in ("transformer", "vae"):
+        check_config(folder / part / "config.json", getattr(diffusers, getattr(family, part)))
     pipeline = getattr(diffusers, family.pipeline)
     with quiet():
         loaded = {
@@ -124,11 +126,11 @@ def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dt
 def _from_pretrained(cls: Any, folder: Path, **settings: Any) -> Any:
     try:
         return cls.from_pretrained(str(folder), local_files_only=True, **settings)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a config that makes no sense, almost anything
         where = folder / settings.get("subfolder", "")
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"model {str(where)!r} could not be loaded: {said}") from error
 
 

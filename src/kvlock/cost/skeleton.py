@@ -6,9 +6,16 @@ from typing import Any
 import diffusers
 import torch
 
-from kvlock.backbones.checkpoints import checkpoint_folder, family_of, model_source, read_config
+from kvlock.backbones.checkpoints import (
+    checkpoint_folder,
+    config_file,
+    family_of,
+    model_source,
+    read_config,
+)
 from kvlock.backbones.families import Family
 from kvlock.backbones.known_models import known_model
+from kvlock.backbones.model_files import check_config
 from kvlock.backbones.sampler import with_flow_shift
 
 FLOW_MATCHING = dict(
@@ -32,10 +39,16 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     if Path(model_source(model)).is_dir():
         checkpoint_folder(model)  # refuses what is not whole
     family = family_of(model)
-    files = ("transformer/config", "vae/config", "scheduler/scheduler_config")
-    configs = [read_config(model, f"{name}.json") for name in files]
-    transformer, vae, scheduler = configs
-    backbone = assembled(family, transformer, vae, scheduler, device, dtype)
+    transformer, vae = (
+        check_config(config_file(model, f"{part}/config.json"), getattr(diffusers, name))
+        for part, name in (("transformer", family.transformer), ("vae", family.vae))
+    )
+    scheduler = read_config(model, "scheduler/scheduler_config.json")
+    try:
+        backbone = assembled(family, transformer, vae, scheduler, device, dtype)
+    except Exception as error:  # of a config that makes no sense, almost anything
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"model {model!r} cannot be built from its configs: {said}") from error
     backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift())
     return backbone
 
