@@ -96,7 +96,9 @@ def test_one_number_that_is_not_finite_is_found(broken, value, dtype):
 def test_files_that_are_no_weights_are_refused_in_a_sentence(broken, content):
     folder, file, _ = broken
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{file}.*; (download it again|type git lfs pull)$") as error:
+    with pytest.raises(
+        ValueError, match=f"{file}.*; (download it again|type git lfs pull)$"
+    ) as error:
         load_backbone(str(folder))
     assert "\n" not in str(error.value)
 

@@ -95,7 +95,9 @@ def test_folders_that_are_not_whole_or_not_safe_are_refused(broken):
     with pytest.raises(ValueError, match="StableDiffusionPipeline; kvlock can edit with WanPipel"):
         load_backbone(str(broken))
     os.remove(broken / "model_index.json")
-    with pytest.raises(ValueError, match="model_index.json: there is no such file; expected a diffusers"):
+    with pytest.raises(
+        ValueError, match="model_index.json: there is no such file; expected a diffusers"
+    ):
         load_backbone(str(broken))
 
 
