@@ -179,7 +179,9 @@ def _array_mask(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             array = np.lib.format.read_array(file)  # npy and no pickle; np.load takes an npz, too
     except Exception as error:  # MemoryError, even, where a header promises a huge array
-        raise BadVideoError(f"{path}: cannot be read as an array ({error})") from error
+        raise BadVideoError(
+            f"{path}: cannot be read as an array, so it is damaged or not what numpy.save writes"
+        ) from error
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3:
