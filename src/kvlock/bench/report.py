@@ -14,8 +14,9 @@ from kvlock.bench.jobs import method_order
 from kvlock.bench.results import Result, read_results
 from kvlock.bench.subjects import load_subject
 from kvlock.bench.suite import Item, Suite
-from kvlock.media.files import check_inside, write_text
+from kvlock.media.files import write_text
 from kvlock.media.video import write_video
+from kvlock.work.folder import make_inside
 
 WIDTH = 160  # of a clip, in CSS pixels
 PLOT = (200, 60)  # width and height of a trace's plot
@@ -99,8 +100,7 @@ def _known_figures(out: Path, suite: Suite, item: Item) -> list[str]:
     subject, folder = load_subject(suite, item, 0), out / "clips" / item.id
     known = subject.known
     clips = {"source": known.source, "mask": _white(known.mask), "truth": known.truth}
-    folder.mkdir(parents=True, exist_ok=True)
-    check_inside(out, folder)
+    make_inside(out, folder)
     figures = []
     for name, frames in clips.items():
         if frames is not None:

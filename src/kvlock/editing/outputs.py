@@ -1,17 +1,17 @@
 """An edit's files: whole or absent, what matters first, what illustrates where it can be made."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
 from kvlock.backbones.checkpoints import weights_digest
+from kvlock.contract.records import read_json
 from kvlock.contract.types import StepRecord
 from kvlock.core.config import KVLockConfig
 from kvlock.editing.clips import BackgroundReport, background_reports
@@ -26,6 +26,15 @@ from kvlock.versions import versions
 
 RUN = "run.json"
 OTHER_VIDEOS = (".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v")
+
+
+NO_RUN = "expected a run.json of kvlock edit"
+
+
+class _Run(TypedDict):
+    job: dict[str, Any]
+    inputs: dict[str, str]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -91,12 +100,11 @@ def read_run(path: Path, accept_changes: bool = False) -> tuple[EditJob, list[st
     Raises ValueError for what is none, and where the clip, the mask or the weights changed, unless
     told to accept that.
     """
+    saved = read_json(path, _Run, NO_RUN)
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
         job, inputs, before = job_from_dict(saved["job"]), saved["inputs"], saved["versions"]
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is not a run.json of kvlock ({why})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {NO_RUN}") from error
     notes = []
     changed = [name for name, digest in _inputs(job).items() if digest != inputs.get(name)]
     if changed:

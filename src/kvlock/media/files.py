@@ -66,14 +66,6 @@ def write_json(path: str | Path, record: Any) -> None:
     write_text(path, json.dumps(record, indent=1))
 
 
-def check_inside(out: Path, folder: Path) -> None:
-    """Raise ValueError where a symbolic link in `out` leads `folder` out of it."""
-    if not folder.resolve().is_relative_to(out.resolve()):
-        raise ValueError(
-            f"{folder} leads out of {out}, to {folder.resolve()}; remove that link, or write elsewhere"
-        )
-
-
 def _hidden(folder: Path, suffix: str = "") -> Path:
     return folder / f"{HIDDEN}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 

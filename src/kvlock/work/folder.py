@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from kvlock.contract.records import read_json
-from kvlock.media.files import check_inside
 
 BEAT = 30.0  # seconds between two signs of life of a lease's owner
 STALE_AFTER = 600.0  # seconds without one, after which a lease is free
@@ -41,8 +40,7 @@ class JobFolder:
         self.out, self.results, self._leases = out, out / "results", out / "leases"
         self._kind, self._known = kind, set[str]()
         for folder in (self.results, self._leases):
-            folder.mkdir(parents=True, exist_ok=True)
-            check_inside(out, folder)
+            make_inside(out, folder)
         self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
     def is_done(self, job: str) -> bool:
@@ -136,6 +134,15 @@ def read_records(out: Path, kind: Any, remedy: str) -> dict[str, Any]:
     """
     paths = sorted((out / "results").glob(f"[!.]*/{RESULT}"))
     return {path.parent.name: read_json(path, kind, remedy) for path in paths}
+
+
+def make_inside(out: Path, folder: Path) -> None:
+    """Make `folder`. Raises ValueError where a symbolic link in `out` leads it out of there."""
+    if not folder.resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f"{folder} leads out of {out}, to {folder.resolve()}; remove that link, or write elsewhere"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _is_free(lease: Path) -> bool:

@@ -29,6 +29,7 @@ from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
 from kvlock.shapes.scene import random_edit
 from kvlock.shapes.scenes import SEED_STRIDE, scene_clips, scene_request
 from kvlock.versions import versions
+from kvlock.work.folder import make_inside
 
 SCENES_TOGETHER = 2
 
@@ -209,7 +210,7 @@ def _trace(trace: tuple[StepRecord, ...]) -> dict[str, list[float | None]]:
 
 def _same_run(out: Path, record: dict[str, Any]) -> None:
     """Refuse to mix runs of different settings in one folder."""
-    (out / "batches").mkdir(parents=True, exist_ok=True)
+    make_inside(out, out / "batches")
     path = out / "run.json"
     if path.exists():
         before = read_json(path, _Run, "give another folder")
