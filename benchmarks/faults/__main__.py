@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models wait for threads more than they compute
 
-from benchmarks.faults.classes import CLASSES, Verdict, attempt, ready_world  # noqa: E402
+from benchmarks.faults.classes import CLASSES, Verdict, attempt, ready_world
 
 
 def main() -> None:

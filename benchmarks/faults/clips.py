@@ -10,7 +10,6 @@ import av
 import numpy as np
 import torch
 from PIL import Image
-
 from tests.support.clips import add_tone, add_video
 
 HEIGHT, WIDTH, BITS, BLOCK = 32, 48, 6, 8

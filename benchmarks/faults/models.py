@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-
 from benchmarks.faults.case import Case
 from benchmarks.faults.outcome import RIGHT, Outcome, passed, refused
 from benchmarks.faults.world import World, edit_words, linked_copy
+from safetensors.torch import load_file, save_file
 
 WRONG = ("text", "", -1, 1.5, True, None, [], [None], {}, {"x": [1]}, 10**30)
-LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1\nsize 12345\n"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
 PAGE = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
 
 
@@ -81,6 +80,9 @@ def spots(record: Any, before: tuple = ()) -> list[tuple]:
 def change_field(file: Path, rng: random.Random, wrong: tuple = WRONG) -> str:
     """Set a value of a JSON file to one of another type, or leave it out; says which."""
     record = json.loads(file.read_text())
+    if not spots(record):
+        file.write_text(json.dumps([rng.choice(wrong)]))
+        return "something in an empty list"
     *parents, last = spot = rng.choice(spots(record))
     inner = record
     for name in parents:

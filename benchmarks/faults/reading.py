@@ -6,9 +6,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
-from scipy.ndimage import distance_transform_edt
-
 from benchmarks.faults.case import Case
 from benchmarks.faults.clips import (
     BITS,
@@ -24,6 +21,8 @@ from benchmarks.faults.clips import (
 )
 from benchmarks.faults.outcome import RIGHT, Outcome, frames_of, passed, refused
 from benchmarks.faults.world import FRAMES, World, edit_words, save_mask
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 KEPT_BEYOND = 8  # px from the mask, where the background is the source's own
 LEAST_PSNR = 22  # dB, of what an encoder makes of the gradient
@@ -31,7 +30,7 @@ LEAST_PSNR = 22  # dB, of what an encoder makes of the gradient
 
 def _clip(folder: Path, rng: random.Random) -> tuple[Path, np.ndarray, str]:
     form = rng.randrange(len(FORMS))
-    count = rng.choice((1, 2, FRAMES, 9))
+    count = rng.choice((2, FRAMES, 9))
     video = numbered(count, rng.randrange(2**BITS - count))
     path = folder / f"clip.{FORMS[form][1]}"
     return path, video, " ".join([*write_clip(path, video, rng, form), f"{count} frames"])
@@ -52,11 +51,20 @@ def damaged_clip(world: World, folder: Path, rng: random.Random) -> Case:
     def judge(outcome: Outcome) -> str:
         if outcome.code == 2:
             return refused(outcome, path.name)
-        flaw = passed(outcome) or _in_order(frames_of(outcome.out), video)
-        is_said = f"{path.name}: " in outcome.said
-        return RIGHT if is_said and passed(outcome) == RIGHT else flaw
+        if (flaw := passed(outcome)) != RIGHT or f"{path.name}: " in outcome.said:
+            return flaw
+        found = frames_of(outcome.out)
+        flaw = _in_order(found, video)
+        if flaw != RIGHT and len(found) == len(video) and numbers(found) == _alone(path):
+            return RIGHT  # codecs without checksums draw what other bytes say
+        return flaw
 
     return Case(edit_words(world, folder, clip=path), judge, f"{what}, {how}")
+
+
+def _alone(path: Path) -> list[int]:
+    """The numbers that FFmpeg alone reads."""
+    return numbers(frames_of(path))
 
 
 def _in_order(found: np.ndarray, video: np.ndarray) -> str:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from benchmarks.faults.clips import hole, numbered
 from benchmarks.faults.outcome import OUT
+from PIL import Image
 from tests.support import tiny
 
 FRAMES = 5

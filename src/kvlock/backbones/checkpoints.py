@@ -118,6 +118,9 @@ def _check_whole(model: str, folder: Path) -> None:
             raise ValueError(
                 f"model {model!r} lacks its component {component!r}; download the whole folder"
             )
+        configs = [read_object(path) for path in sorted((folder / component).glob("*config.json"))]
+        if not configs:
+            raise ValueError(f"model {model!r} has no config in {component}/; download it again")
     for component in WEIGHTED:
         names = [f.name for f in (folder / component).glob("*")]
         if not any(n.endswith(".safetensors") for n in names):

@@ -10,7 +10,7 @@ import transformers
 
 from kvlock.backbones.checkpoints import checkpoint_folder, family_of
 from kvlock.backbones.families import Family, Size, recognised_pipe
-from kvlock.backbones.integrity import check_finite, check_keys, check_tied
+from kvlock.backbones.integrity import check_finite, check_keys, check_tied, check_tokenizer
 from kvlock.backbones.model_files import check_config
 from kvlock.backbones.placement import OFFLOADS, Offload, Placement
 from kvlock.backbones.quiet import quiet
@@ -89,8 +89,6 @@ def _check_name(model: object) -> None:
 def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
     """The pipeline on the CPU, its weights checked."""
     folder = checkpoint_folder(model)
-    for part in ("transformer", "vae"):
-        check_config(folder / part / "config.json", getattr(diffusers, getattr(family, part)))
     pipeline = getattr(diffusers, family.pipeline)
     with quiet():
         loaded = {
@@ -102,6 +100,7 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
         }
         check_tied(folder / "text_encoder", loaded["text_encoder"])
         pipe = _from_pretrained(pipeline, folder, **loaded)
+    check_tokenizer(folder / "tokenizer", pipe.tokenizer, pipe.text_encoder)
     check_flow_matching(pipe.scheduler)
     return pipe
 
@@ -109,8 +108,11 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
     # transformers names the tensor of another shape in a log alone, diffusers in its error.
     report = {"ignore_mismatched_sizes": True} if library is transformers else {}
+    cls = getattr(library, name)
+    if library is diffusers:  # transformers checks by itself
+        check_config(folder / part / "config.json", cls)
     module, info = _from_pretrained(
-        getattr(library, name),
+        cls,
         folder,
         subfolder=part,
         dtype=dtype,
