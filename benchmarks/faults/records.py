@@ -26,7 +26,7 @@ def run_records(world: World, folder: Path, rng: random.Random) -> Case:
         flaw = passed(outcome)
         if flaw == RIGHT and (outcome.out / "edited.mp4").read_bytes() != world.baseline:
             given, made = (_job(p) for p in (path, outcome.out / "run.json"))
-            flaw = RIGHT if given == made else "another edit, in silence"
+            flaw = RIGHT if _holds(made, given) else "another edit, in silence"
         return flaw
 
     return Case(["edit", "--from", str(path), "--out", str(folder / OUT)], judge, what)
@@ -36,13 +36,20 @@ def _job(path: Path) -> Any:
     return json.loads(path.read_text())["job"]
 
 
+def _holds(made: Any, given: Any) -> bool:
+    """Whether all that was given was made; what is left out was added by a later version."""
+    if isinstance(made, dict) and isinstance(given, dict):
+        return all(name in made and _holds(made[name], value) for name, value in given.items())
+    return made == given
+
+
 def _damage(path: Path, rng: random.Random) -> str:
     kind = rng.choice(("field",) * 6 + ("cut", "empty", "other", "noise"))
     if kind == "field":
         return change_field(path, rng)
     data = path.read_bytes()
     content = {
-        "cut": data[: rng.randrange(len(data) - 2)],
+        "cut": data[: rng.randrange(max(1, len(data) - 2))],
         "empty": b"",
         "other": json.dumps(rng.choice(WRONG)).encode(),
         "noise": rng.randbytes(200),

@@ -1,7 +1,6 @@
 """A seeded part of `python -m benchmarks.faults`: every class of broken input, kill and fault."""
 
 import pytest
-
 from benchmarks.faults.classes import CLASSES, attempt, ready_world
 
 SEED, EVERY = 20260, 25  # one case in so many

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from kvlock.backbones.families import Family, pipeline_names, recognised
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
-from kvlock.backbones.model_files import REMEDY, check_safetensors, read_object
+from kvlock.backbones.model_files import REMEDY, check_config, check_safetensors, read_object
 from kvlock.contract.records import read_json
 
 INDEX = "model_index.json"
@@ -93,6 +93,15 @@ def config_file(model: str, name: str) -> Path:
 def read_config(model: str, name: str) -> dict[str, Any]:
     """A JSON file of a model. Raises ValueError where it holds no object."""
     return read_object(config_file(model, name))
+
+
+def check_configs(model: str, family: Family) -> None:
+    """Raise ValueError where a field of the transformer's or the VAE's config is of another type."""
+    import diffusers
+
+    for part in ("transformer", "vae"):
+        cls = getattr(diffusers, getattr(family, part))
+        check_config(config_file(model, f"{part}/config.json"), cls)
 
 
 def checkpoint_folder(model: str) -> Path:

@@ -13,7 +13,7 @@ from kvlock.backbones.families import Family, Size, recognised_pipe
 from kvlock.backbones.integrity import check_finite, check_keys, check_tied, check_tokenizer
 from kvlock.backbones.model_files import check_config
 from kvlock.backbones.placement import OFFLOADS, Offload, Placement
-from kvlock.backbones.quiet import quiet
+from kvlock.backbones.quiet import named, quiet
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -126,14 +126,8 @@ def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dt
 
 
 def _from_pretrained(cls: Any, folder: Path, **settings: Any) -> Any:
-    try:
+    with named(folder / settings.get("subfolder", "")):
         return cls.from_pretrained(str(folder), local_files_only=True, **settings)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of a config that makes no sense, almost anything
-        where = folder / settings.get("subfolder", "")
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"model {str(where)!r} could not be loaded: {said}") from error
 
 
 def resolve_device(device: str) -> torch.device:

@@ -7,15 +7,15 @@ import diffusers
 import torch
 
 from kvlock.backbones.checkpoints import (
+    check_configs,
     checkpoint_folder,
-    config_file,
     family_of,
     model_source,
     read_config,
 )
 from kvlock.backbones.families import Family
 from kvlock.backbones.known_models import known_model
-from kvlock.backbones.model_files import check_config
+from kvlock.backbones.quiet import named, quiet
 from kvlock.backbones.sampler import with_flow_shift
 
 FLOW_MATCHING = dict(
@@ -26,30 +26,31 @@ FLOW_MATCHING = dict(
 )
 
 
-def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The backbone of `model` without its text encoder.
+def skeleton(
+    model: str,
+    device: str = "meta",
+    dtype: torch.dtype = torch.bfloat16,
+    size: tuple[int, int] | None = None,
+) -> Any:
+    """The backbone of `model` without its text encoder, with the flow shift of a size (height, width).
 
     Only configs are read, and of a known model's not even those. Raises ValueError for a model that
     `load_backbone` would not take either.
     """
     known = known_model(model)
     if known and not known.packaged:
-        steps = FLOW_MATCHING | {"flow_shift": known.spec.flow_shift()}
+        steps = FLOW_MATCHING | {"flow_shift": known.spec.flow_shift(size)}
         return assembled(known.spec, known.architecture, {}, steps, device, dtype)
     if Path(model_source(model)).is_dir():
         checkpoint_folder(model)  # refuses what is not whole
     family = family_of(model)
-    transformer, vae = (
-        check_config(config_file(model, f"{part}/config.json"), getattr(diffusers, name))
-        for part, name in (("transformer", family.transformer), ("vae", family.vae))
-    )
-    scheduler = read_config(model, "scheduler/scheduler_config.json")
-    try:
+    check_configs(model, family)
+    files = ("transformer/config", "vae/config", "scheduler/scheduler_config")
+    configs = [read_config(model, f"{name}.json") for name in files]
+    transformer, vae, scheduler = configs
+    with quiet(), named(model):
         backbone = assembled(family, transformer, vae, scheduler, device, dtype)
-    except Exception as error:  # of a config that makes no sense, almost anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"model {model!r} cannot be built from its configs: {said}") from error
-    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift())
+    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift(size))
     return backbone
 
 

@@ -105,6 +105,9 @@ def config_to_dict(config: MethodConfig) -> dict[str, Any]:
 def config_from_dict(kind: type, record: dict[str, Any]) -> Any:
     """The opposite, for a config class or a part. Raises ValueError, with the option, for what is none."""
     known = {f.name: f for f in fields(kind)}
+    for name, field in known.items():  # what was added later is off, or at its default
+        if name in PARTS and name not in record and field.default is not None:
+            raise RecordError(f"{name} is missing; expected an object")
     values = {}
     for name, value in record.items():
         if name not in known:
