@@ -142,7 +142,6 @@ class Estimate:
     def _place(
         self, estimator: "Estimator", device: "torch.device", size: tuple[int, int, int]
     ) -> "Place":
-        import torch
 
         from kvlock.cost.estimate import Place, centred_mask
         from kvlock.cost.gpus import gpu_named, memory_bytes
