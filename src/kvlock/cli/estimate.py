@@ -55,7 +55,7 @@ class Estimate:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
-    offload: plain(Literal["none", "model", "group"] | None) = None
+    offload: plain(Literal["none", "model", "group"] | None, "{none,model,group}") = None
     """As in `kvlock edit`; chosen by memory where it is not given."""
     tile_vae: bool = False
     """Encode and decode tile by tile."""
