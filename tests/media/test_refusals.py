@@ -17,7 +17,7 @@ from support.clips import encode, noisy, refused, smooth
     [
         (None, "no such file"),
         (b"", "empty"),
-        (b"hello, I am a text file\n" * 20, "cannot be decoded"),
+        (b"hello, I am a text file\n" * 20, "of another kind; expected mp4, mov, mkv, webm"),
         (np.random.default_rng(0).bytes(20000), "cannot be decoded"),
     ],
     ids=["missing", "empty", "text", "random"],
@@ -43,6 +43,16 @@ def test_an_image_named_like_a_video_is_refused(tmp_path):
     Image.fromarray(smooth(1)[0].numpy()).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.mp4")
     refused(tmp_path / "a.mp4", "cannot be decoded")
+
+
+def test_a_program_for_a_printer_named_like_a_picture_is_refused(tmp_path):
+    """Pillow would hand PostScript to Ghostscript."""
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(
+        BadVideoError, match="1.png: cannot be read as an image, so it is damaged or"
+    ):
+        read_video(tmp_path / "frames", 9)
 
 
 def test_audio_alone_is_refused(tmp_path):
