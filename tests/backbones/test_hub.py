@@ -15,6 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, Repositor
 from kvlock.backbones import hub
 from kvlock.backbones.checkpoints import family_of, weights_digest
 from kvlock.backbones.loading import load_backbone
+from kvlock.cli import main
 from support import tiny
 
 ID, COMMIT = "somebody/tiny-vace", "0123456789abcdef0123456789abcdef01234567"
@@ -98,6 +99,14 @@ def test_a_cold_cache_without_a_network_is_a_sentence_with_what_to_type(
     assert f"type hf download {hub_id}" in said
     assert nothing in said
     assert capfd.readouterr().err == ""  # none of the library's own tries
+
+
+@pytest.mark.parametrize("model", [ID, "wan2.1-vace-14b"])
+def test_an_edit_is_refused_before_anything_is_counted(cache, nothing, model, capsys, monkeypatch):
+    monkeypatch.setattr("kvlock.editing.edit.plan", lambda job: pytest.fail("planned"))
+    words = ["edit", __file__, "--mask", __file__, "--prompt", "x", "--model", model]
+    assert main([*words, "--out", str(cache / "out")]) == 2
+    assert nothing in capsys.readouterr().err
 
 
 def test_what_is_cached_needs_no_network(cached, nothing):

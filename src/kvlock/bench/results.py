@@ -17,7 +17,7 @@ from kvlock.media.files import write_json
 from kvlock.methods.catalogue import method_named
 from kvlock.methods.options import MethodConfig, config_from_dict, config_to_dict
 from kvlock.versions import versions
-from kvlock.work.folder import JobFolder, read_records
+from kvlock.work.folder import RESULT, JobFolder, read_records
 
 ADDED = "networks.json"
 RUN_AGAIN = "kvlock bench run makes it again"
@@ -192,7 +192,7 @@ def _config(folder: Path, job: "_Job") -> MethodConfig | None:
     try:
         return config_from_dict(type(method_named(job["method"])), job["config"] or {})
     except (TypeError, ValueError) as error:
-        said = f"{folder} is of another version of kvlock ({error})"
+        said = f"{folder / RESULT} is of another version of kvlock ({error})"
         raise ValueError(f"{said}; use another folder for new runs") from error
 
 

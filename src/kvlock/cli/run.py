@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 def run_job(job: EditJob, out: Path, notes: list[str]) -> None:
     """Plan, edit and write a job, with everything worth saying on the terminal."""
+    from kvlock.backbones.checkpoints import INDEX, config_file
     from kvlock.editing.edit import plan, run
     from kvlock.editing.outputs import write
 
+    config_file(job.model, INDEX)  # before anything is counted for a model that is not to be had
     planned = plan(job)
     for note in (*notes, *planned.notes):
         print(note, file=sys.stderr if note.startswith("warning") else sys.stdout)
