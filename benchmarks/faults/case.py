@@ -53,6 +53,7 @@ def _become(case: Case, logs: list[Path]) -> None:
     try:
         for number, log in enumerate(logs, start=1):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
         if case.file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (case.file_size,) * 2)
         if case.prepare:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -114,7 +115,7 @@ def _attached_cover(container) -> Fill:
 
 
 def _cover(container) -> Fill:
-    stream = container.add_stream("png", rate=16)
+    stream: Any = container.add_stream("png", rate=16)
     stream.width = stream.height = 32
     stream.pix_fmt, stream.disposition = "rgb24", av.stream.Disposition.attached_pic
     return lambda: container.mux(_packet(stream, _picture("PNG"), 0))

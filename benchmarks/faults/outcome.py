@@ -25,9 +25,9 @@ class Outcome:
     before: dict[str, str]
 
     @property
-    def out(self) -> Path | None:
-        """What was written, if anything."""
-        return next(iter(sorted(self.folder.glob(f"{OUT}*"))), None)
+    def out(self) -> Path:
+        """What was written; a name that nothing has where that is nothing."""
+        return next(iter(sorted(self.folder.glob(f"{OUT}*"))), self.folder / OUT)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -54,7 +54,11 @@ def refused(outcome: Outcome, name: str, leaves: bool = False) -> str:
         return f"{name} is not named: {lines[0]}"
     if re.search(r"\[Errno|\b\w+Error:|object at 0x", lines[0]):
         return f"a library's raw words: {lines[0]}"
-    return RIGHT if outcome.out is None or leaves else f"something was written: {outcome.out.name}"
+    return (
+        RIGHT
+        if leaves or not outcome.out.exists()
+        else f"something was written: {outcome.out.name}"
+    )
 
 
 def ended(outcome: Outcome) -> str:
@@ -82,4 +86,4 @@ def passed(outcome: Outcome) -> str:
         return flaw
     if outcome.code != 0:
         return f"exit {outcome.code}: {outcome.complained.strip()[-300:]}"
-    return RIGHT if outcome.out is not None else "exit 0, and nothing was written"
+    return RIGHT if outcome.out.exists() else "exit 0, and nothing was written"

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -81,10 +82,15 @@ def _all_frames(outcome: Outcome, video: np.ndarray) -> str:
     found = frames_of(outcome.out)
     if (flaw := _in_order(found, video)) != RIGHT:
         return flaw
-    far = distance_transform_edt(~hole(1)[0]) > KEPT_BEYOND
+    far = _beyond(KEPT_BEYOND)
     error = ((found[:, far].astype(float) - video[:, far]) ** 2).mean()
     psnr = 10 * np.log10(255**2 / max(error, 1e-9))
     return RIGHT if psnr >= LEAST_PSNR else f"the background is {psnr:.1f} dB from the source"
+
+
+def _beyond(pixels: int) -> np.ndarray:
+    """What lies farther than that from the mask, bool [H, W]."""
+    return np.asarray(distance_transform_edt(~hole(1)[0])) > pixels
 
 
 # Folders of frames
@@ -164,7 +170,7 @@ def _deep(path: Path, mask: np.ndarray) -> None:
 
 def _video(path: Path, masks: np.ndarray, codec: str = "libx264") -> None:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=16)
+        stream: Any = container.add_stream(codec, rate=16)
         stream.height, stream.width = masks.shape[1:]
         stream.pix_fmt = "yuv420p"
         for mask in masks:
@@ -249,7 +255,7 @@ def _edited_inside(outcome: Outcome, source: np.ndarray) -> str:
     found = frames_of(outcome.out)
     if found.shape != source.shape:
         return f"the edit is {found.shape}, the clip {source.shape}"
-    far = distance_transform_edt(~ONE) > KEPT_BEYOND + 1  # a scaled mask may grow by a pixel
+    far = _beyond(KEPT_BEYOND + 1)  # a scaled mask may grow by a pixel
     if (found[:, far] != source[:, far]).any():
         return "the background is not the source's"
     inside = np.abs(found[:, *HOLE].astype(int) - source[:, *HOLE]).mean()

@@ -13,6 +13,7 @@ from benchmarks.faults.world import World, edit_words
 
 FILES = ("edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json")
 NEEDED = ("edited.mp4", "trace.json", "run.json")
+HELD: list[socket.socket] = []
 LEAST_SIZE = 10_000  # bytes that the command's own words may take
 
 
@@ -39,7 +40,7 @@ def _stopped(outcome: Outcome, number: signal.Signals, world: World) -> str:
         return ended(outcome)
     if number is not signal.SIGKILL and digest(outcome.folder) != outcome.before:
         return f"left behind: {sorted(set(digest(outcome.folder)) - set(outcome.before))}"
-    return RIGHT if outcome.out is None else _whole(outcome, world)
+    return _whole(outcome, world) if outcome.out.exists() else RIGHT
 
 
 def _whole(outcome: Outcome, world: World) -> str:
@@ -94,7 +95,7 @@ def _without_network(folder: Path, how: str) -> Callable[[], None]:
         if how == "closed":
             server.close()
         else:
-            constants.held = server  # open as long as the process lives
+            HELD.append(server)  # open as long as the process lives
         constants.ENDPOINT = "http://nowhere.invalid" if how == "no name" else address
         constants.HF_HUB_OFFLINE = how == "offline"
 

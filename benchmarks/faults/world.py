@@ -33,8 +33,13 @@ class World:
 
 def make_world(root: Path) -> World:
     """Write them under `root`."""
-    names = ("model", "frames", "mask.png", "out/run.json", "bench/out")
-    world = World(*(root / name for name in names))
+    world = World(
+        model=root / "model",
+        clip=root / "frames",
+        mask=root / "mask.png",
+        run=root / OUT / "run.json",
+        bench=root / "bench" / OUT,
+    )
     tiny.vace_pipe().save_pretrained(world.model)
     world.clip.mkdir()
     for number, frame in enumerate(numbered(FRAMES)):

@@ -1,6 +1,8 @@
 """Files that are no videos, or too much of one."""
 
 import os
+import subprocess
+import sys
 
 import av
 import av.logging
@@ -53,6 +55,15 @@ def test_a_program_for_a_printer_named_like_a_picture_is_refused(tmp_path):
         BadVideoError, match="1.png: cannot be read as an image, so it is damaged or"
     ):
         read_video(tmp_path / "frames", 9)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_pictures_under_a_name_of_another_kind_are_read_by_what_they_hold(tmp_path, form):
+    """In a new process, where no writer has made Pillow look for its readers."""
+    Image.fromarray(smooth(1)[0].numpy()).save(tmp_path / "1.png", form)
+    code = "import sys; from kvlock.media.video import read_video as r; print(len(r(sys.argv[1], 9).frames))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
+    assert done.stdout == b"1\n", done.stderr
 
 
 def test_audio_alone_is_refused(tmp_path):

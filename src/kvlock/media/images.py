@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # else Pillow finds neither
 
 from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count
 
