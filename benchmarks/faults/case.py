@@ -36,7 +36,8 @@ def perform(case: Case, folder: Path) -> Outcome:
     """Run the command in a fork of this process, which has everything imported already."""
     before = digest(folder)
     logs = [folder.parent / f"{folder.name}.{name}" for name in ("stdout", "stderr")]
-    sys.stdout.flush(), sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # a fork has its own copy of what waits
     child = os.fork()
     if not child:
         _become(case, logs)
@@ -55,13 +56,14 @@ def _become(case: Case, logs: list[Path]) -> None:
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
         if case.file_size is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (case.file_size,) * 2)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (case.file_size, case.file_size))
         if case.prepare:
             case.prepare()
         code = _exit_code(case.words)
     finally:
         with contextlib.suppress(Exception):
-            sys.stdout.flush(), sys.stderr.flush()
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.container import OutputContainer
+from av.stream import Disposition
 from PIL import Image
 from tests.support.clips import add_tone, add_video
 
@@ -60,7 +62,7 @@ def write_clip(path: Path, video: np.ndarray, rng: random.Random, form_index: in
     """A file of that container with other streams in a random order; gives the order."""
     form, _, codecs, sound = FORMS[form_index]
     codec, pix_fmt = rng.choice(codecs)
-    adders: dict[str, Callable[[av.container.OutputContainer], Fill]] = {
+    adders: dict[str, Callable[[OutputContainer], Fill]] = {
         "film": lambda c: add_video(c, torch.from_numpy(video), codec, pix_fmt)[1]
     }
     if sound:
@@ -117,7 +119,7 @@ def _attached_cover(container) -> Fill:
 def _cover(container) -> Fill:
     stream: Any = container.add_stream("png", rate=16)
     stream.width = stream.height = 32
-    stream.pix_fmt, stream.disposition = "rgb24", av.stream.Disposition.attached_pic
+    stream.pix_fmt, stream.disposition = "rgb24", Disposition.attached_pic
     return lambda: container.mux(_packet(stream, _picture("PNG"), 0))
 
 
