@@ -58,8 +58,8 @@ def test_a_program_for_a_printer_named_like_a_picture_is_refused(tmp_path):
 
 
 def test_pictures_under_a_name_of_another_kind_are_read_by_what_they_hold(tmp_path):
-    """In a new process, where no writer has made Pillow look for its readers."""
-    forms = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+    """In a new process, where no writer has made Pillow look for its readers. MPO is a phone's JPEG."""
+    forms = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
     for form in forms:
         (tmp_path / form).mkdir()
         Image.fromarray(smooth(1)[0].numpy()).save(tmp_path / form / "1.png", form)

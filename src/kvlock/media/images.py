@@ -4,13 +4,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # else Pillow finds neither
+from PIL import Image
 
 from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count
 
 IMAGES = (".png", ".jpg", ".jpeg")
-# What files of these names hold; MPO is a phone's JPEG. Others of Pillow's readers run programs.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # EPS would be handed to a program
 ORIENTATION = 0x0112  # EXIF's tag; the values from 2 on say how a picture is turned upright
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
