@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults import models, reading, records, stops
+from benchmarks.faults import masks, models, reading, records, stops
 from benchmarks.faults.case import Case, perform
 from benchmarks.faults.outcome import OUT, RIGHT
 from benchmarks.faults.world import World, edit_words, make_world
@@ -20,7 +20,7 @@ CLASSES: dict[str, tuple[Make, int]] = {
     "healthy clips": (reading.healthy_clip, 250),
     "damaged clips": (reading.damaged_clip, 650),
     "frames": (reading.frames, 150),
-    "masks": (reading.masks, 200),
+    "masks": (masks.masks, 200),
     "model folders": (models.model_folders, 400),
     "run.json": (records.run_records, 150),
     "suites": (records.suites, 100),

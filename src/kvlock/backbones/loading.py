@@ -101,7 +101,8 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
         check_tied(folder / "text_encoder", loaded["text_encoder"])
         pipe = _from_pretrained(pipeline, folder, **loaded)
     check_tokenizer(folder / "tokenizer", pipe.tokenizer, pipe.text_encoder)
-    check_flow_matching(pipe.scheduler)
+    with named(folder):
+        check_flow_matching(pipe.scheduler)
     return pipe
 
 

@@ -41,6 +41,8 @@ def check_config(path: Path, cls: type) -> dict[str, Any]:
 
 def check_safetensors(path: Path) -> None:
     """Raise ValueError unless the file is whole, by its own header; its tensors are not read."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; download it again")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(LFS))
