@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.case import Case
+from benchmarks.faults.case import Case, perform
 from benchmarks.faults.models import WRONG, change_field
 from benchmarks.faults.outcome import OUT, RIGHT, Outcome, passed, refused
 from benchmarks.faults.world import World
@@ -124,7 +124,8 @@ def results_again(world: World, folder: Path, rng: random.Random) -> Case:
         now = json.loads(path.read_text())
         if (now["scores"], now["job"]) == (whole["scores"], whole["job"]):
             return RIGHT
-        return f"{path.name} was not made again"
+        table = perform(Case(["bench", "table", str(folder / OUT)], lambda _: RIGHT, ""), folder)
+        return refused(table, str(path.relative_to(folder)), leaves=True)  # of another version
 
     return Case(
         bench_words(world, "shapes-validation", folder / OUT) + ["--limit", "1"], judge, what
