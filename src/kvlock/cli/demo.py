@@ -33,5 +33,5 @@ class Demo:
             source_prompt=scene.source_prompt,
         )
         print(f"source: {scene.source_prompt}\nedit:   {scene.prompt}")
-        run_job(job, out, [])
+        run_job(job, out, overwrite=True, notes=[])
         print(f"look at {out}/comparison.mp4 (source | mask | edited), sheet.png and trace.png")

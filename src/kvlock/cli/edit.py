@@ -120,15 +120,8 @@ class Edit:
 
     def run(self) -> None:
         """Plan, edit, write; every line that is printed comes from there."""
-        out, notes = Path(self.output.out), []
-        if self.output.from_:
-            job, notes = self._again()
-        else:
-            job = self.job()
-        from kvlock.editing.outputs import check_out
-
-        check_out(out, len(job.variants), self.output.overwrite)
-        run_job(job, out, notes)
+        job, notes = self._again() if self.output.from_ else (self.job(), [])
+        run_job(job, Path(self.output.out), self.output.overwrite, notes)
 
     def job(self) -> EditJob:
         """The flags as a job. Raises ValueError for a flag that is missing or makes no sense."""
