@@ -104,7 +104,9 @@ def files_for(job: EditJob, out: Path) -> list[Path]:
     count = len(job.variants)
     if count == 1:
         return [out / name for name in (*OF_AN_EDIT, RUN)]
-    variants = [out / f"variant-{number}" / name for number in range(1, count + 1) for name in OF_AN_EDIT]
+    variants = [
+        out / f"variant-{number}" / name for number in range(1, count + 1) for name in OF_AN_EDIT
+    ]
     return [*variants, out / "sheet.png", out / RUN]
 
 

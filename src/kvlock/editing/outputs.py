@@ -19,6 +19,7 @@ from kvlock.editing.destination import KEPT, RUN, claimed_out, is_file
 from kvlock.editing.edit import EditPlan, Edits
 from kvlock.editing.job import EditJob, job_from_dict, job_to_dict
 from kvlock.editing.room import explained_by_room
+from kvlock.media.clip import check_is_data
 from kvlock.media.files import write_json
 from kvlock.media.pictures import contact_sheet, mask_overlay, side_by_side
 from kvlock.media.trace_plot import plot_trace
@@ -26,7 +27,6 @@ from kvlock.media.video import write_video
 from kvlock.methods.options import MethodConfig, watches_variance
 from kvlock.versions import versions
 from kvlock.work.claim import publish
-
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,11 @@ def read_run(path: Path, accept_changes: bool = False) -> tuple[EditJob, list[st
     Raises ValueError for what is none, and where the clip, the mask or the weights changed, unless
     told to accept that.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; did you mean {path / RUN}?")
     try:
+        if path.exists():
+            check_is_data(path)
         saved = json.loads(path.read_text(encoding="utf-8"))
         job, inputs, before = job_from_dict(saved["job"]), saved["inputs"], saved["versions"]
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -19,7 +19,9 @@ MOST_SIDE = 16384  # x264's
 FORMS = {".mp4": "mp4", ".mkv": "matroska"}  # by the file's ending
 
 
-def encode(target: Path | io.BytesIO, frames: Tensor, like: Clip, lossless: bool, form: str) -> None:
+def encode(
+    target: Path | io.BytesIO, frames: Tensor, like: Clip, lossless: bool, form: str
+) -> None:
     """uint8 [F, H, W, 3] with the times, the pixel aspect and the audio of `like`.
 
     Sound that a container of the format cannot hold is encoded again as AAC.

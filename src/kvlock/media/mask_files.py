@@ -91,7 +91,9 @@ def dilate_mask(mask: Tensor, pixels: int) -> Tensor:
 def _grown(frame: Tensor, pixels: int, axis: int) -> Tensor:
     """bool [H, W], True where anything within so many pixels along the axis is."""
     size = frame.shape[axis]
-    before = torch.cat([frame.new_zeros(frame.shape).narrow(axis, 0, 1).int(), frame.cumsum(axis)], axis)
+    before = torch.cat(
+        [frame.new_zeros(frame.shape).narrow(axis, 0, 1).int(), frame.cumsum(axis)], axis
+    )
     at = torch.arange(size)
     last, first = (at + pixels + 1).clamp(max=size), (at - pixels).clamp(min=0)
     return before.index_select(axis, last) > before.index_select(axis, first)

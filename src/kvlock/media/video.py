@@ -44,8 +44,9 @@ def read_video(path: str | Path, max_frames: int, folder_rate: Fraction = Fracti
 def write_video(path: str | Path, frames: Tensor, like: Clip, lossless: bool = False) -> None:
     """Write uint8 [F, H, W, 3] with the times and the audio of `like`, whole or not at all.
 
-    As mkv where the path ends so, whose times are whole milliseconds, else as mp4. High-quality H.264 (4:2:0, bt709; 4:4:4 where a side is odd); `lossless` writes RGB H.264 that
-    decodes to the same bytes. Raises BadVideoError where it cannot be written.
+    As mkv where the path ends so, whose times are whole milliseconds, else as mp4. High-quality
+    H.264 (4:2:0, bt709; 4:4:4 where a side is odd); `lossless` writes RGB H.264 that decodes to the
+    same bytes. Raises BadVideoError where it cannot be written.
     """
     path = Path(path)
     try:

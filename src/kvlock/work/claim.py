@@ -91,7 +91,9 @@ def _owned(folder: Path, out: Path) -> TextIO:
         except FileNotFoundError:  # its last owner removed the folder just now
             continue
         if file is None:
-            raise ValueError(f"{out} is being written by {owner or 'another process'}; give another name")
+            raise ValueError(
+                f"{out} is being written by {owner or 'another process'}; give another name"
+            )
         file.truncate(0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
