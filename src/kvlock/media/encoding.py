@@ -56,9 +56,10 @@ def rehearse(like: Clip, lossless: bool, form: str) -> list[str]:
     try:
         encode(io.BytesIO(), like.frames[:1], like, lossless, form)
     except Exception as error:  # whatever a codec may raise
-        what = f"its sound ({', '.join(codecs)})" if codecs else "it"
+        what = f"its sound ({', '.join(codecs)})" if codecs else "its sound or its times"
         raise BadVideoError(
-            f"{like.path}: {what} cannot be written as {form} ({error}); convert the clip first"
+            f"{like.path}: {what} cannot be written as {form} ({type(error).__name__}); convert the "
+            "clip, or leave its sound out"
         ) from error
     return [f"{like.path}: its sound ({c}) is encoded again, as AAC" for c in codecs]
 

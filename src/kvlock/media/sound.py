@@ -8,7 +8,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
+AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # by channels
 
 Mux = Callable[[], None]
 
@@ -48,7 +48,7 @@ class _Encoder:
 
     def __init__(self, container: OutputContainer, track: Any):
         rate = track.rate if track.rate in AAC_RATES else 48000
-        layout = track.layout.name if track.layout.name in AAC_LAYOUTS else "stereo"
+        layout = AAC_LAYOUTS.get(track.layout.nb_channels, "stereo")
         self._container, self._track = container, track
         self._resampler = av.AudioResampler("fltp", layout, rate)
         self._stream = container.add_stream("aac", rate=rate, layout=layout)
