@@ -90,7 +90,9 @@ def test_an_mkv_keeps_what_an_mp4_cannot_hold(tmp_path, audio):
     assert read_video(tmp_path / "out.mkv", 99).frames.equal(clip.frames)
 
 
-@pytest.mark.parametrize("size, sound", [((2, 16384), True), ((2, 16386), False), ((16385, 1), False)])
+@pytest.mark.parametrize(
+    "size, sound", [((2, 16384), True), ((2, 16386), False), ((16385, 1), False)]
+)
 def test_sides_beyond_the_encoders_are_refused_before_the_edit(size, sound):
     clip = like(1)
     object.__setattr__(clip, "frames", smooth(1, *size))

@@ -5,9 +5,11 @@ Nothing is imported here but the standard library's least, so that a signal meet
 
 import signal
 import sys
+from types import FrameType
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
-STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_AFTER = 0.3  # seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,11 +45,14 @@ def run_and_exit() -> None:
     """The console script. A signal that stops it lets everything be put away first."""
     stopped: list[int] = []
 
-    def stop(number: int, _: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
+        if _imports(frame):  # compiled modules swallow the interrupt: it comes again
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER)
         raise KeyboardInterrupt
 
-    for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
+    signal.signal(signal.SIGALRM, stop)
+    for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, stop)
     try:
@@ -56,4 +61,14 @@ def run_and_exit() -> None:
         if not stopped:
             raise
         code = 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
     sys.exit(128 + stopped[0] if stopped and code else code)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
