@@ -95,6 +95,24 @@ def test_a_dead_process_has_no_claim(tmp_path, number, is_new):
     assert names(tmp_path) == ([] if is_new else ["out"])
 
 
+def test_what_the_dead_left_for_other_names_goes_too(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None and owner.stdout.readline() == "ready\n"
+        left = working_folder(tmp_path / "out")
+        os.utime(left / "owner", (0, 0))
+        with claimed(tmp_path / "other", KEPT):
+            assert left.is_dir()  # its owner lives
+        owner.send_signal(signal.SIGKILL)
+    (left / KEPT).mkdir()
+    with claimed(tmp_path / "other", KEPT):
+        assert left.is_dir()  # something is kept there
+    (left / KEPT).rmdir()
+    with claimed(tmp_path / "other", KEPT):
+        assert not left.exists()
+    assert names(tmp_path) == []
+
+
 CONTEST = """
 import sys
 from pathlib import Path

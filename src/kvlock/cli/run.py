@@ -26,7 +26,7 @@ def run_job(job: EditJob, out: Path, overwrite: bool, notes: list[str]) -> None:
         planned = plan(job)
         say([*notes, *planned.notes, *check_writing(planned, out)])
         with progress(planned) as on_step:
-            edits = run(planned, on_step, keep=lambda denoised: keep(work, planned, denoised))
+            edits = run(planned, on_step, keep=lambda denoised: say(keep(work, planned, denoised)))
         written = write_claimed(edits, out, work, overwrite)
     say_written(planned, written)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +58,8 @@ def _finishable(out: Path, work: Path, overwrite: bool) -> Iterator[None]:
         yield
     except BaseException as error:
         if (work / KEPT).exists():
-            again = f"{out} --overwrite" if overwrite else out
-            error.add_note(f"the edit is kept; to write it, type kvlock finish {again}")
+            words = ["kvlock", "finish", str(out), *(["--overwrite"] if overwrite else [])]
+            error.add_note(f"the edit is kept; to write it, type {shlex.join(words)}")
         raise
 
 

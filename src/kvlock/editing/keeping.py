@@ -20,14 +20,13 @@ LATENTS = "latents.safetensors"
 UNFINISHED = "keeping"
 
 
-def keep(work: Path, planned: EditPlan, denoised: Denoised) -> None:
+def keep(work: Path, planned: EditPlan, denoised: Denoised) -> list[str]:
     """Write latents, traces and the job's record to the folder KEPT in `work`, together or not at all.
 
-    An edit that cannot be kept (a full disk, a clip in memory) goes on without.
+    An edit that cannot be kept goes on without; gives a sentence that says so. The clip and the
+    mask must have paths.
     """
     record, folder = record_of(planned), work / UNFINISHED
-    if "job" not in record:
-        return
     latents = {"edits": denoised.edits, "source": denoised.source}
     traces = json.dumps([[asdict(r) for r in trace] for trace in denoised.traces])
     try:
@@ -36,8 +35,9 @@ def keep(work: Path, planned: EditPlan, denoised: Denoised) -> None:
         stored = {name: value.cpu().contiguous() for name, value in latents.items()}
         save_file(stored, folder / LATENTS, {"traces": traces})
         folder.rename(work / KEPT)
-    except (OSError, SafetensorError):
-        return
+    except (OSError, SafetensorError) as error:
+        return [f"warning: the latents could not be kept while the edit is written ({error})"]
+    return []
 
 
 def read_kept(work: Path, device: torch.device) -> Denoised:

@@ -60,7 +60,10 @@ def write_claimed(edits: Edits, out: Path, work: Path, overwrite: bool) -> Writt
     shutil.rmtree(work / KEPT, ignore_errors=True)
     reports = _measured(edits, notes)
     if reports and not is_file(out):
-        write_json(out / RUN, record | {"background": [_numbers(r) for r in reports]})
+        try:
+            write_json(out / RUN, record | {"background": [_numbers(r) for r in reports]})
+        except OSError as error:
+            notes.append(f"{RUN} is without the background's numbers ({error}); the edit is whole")
     return Written(out, reports, tuple(notes + explain(planned, edits.traces[0])))
 
 
@@ -70,7 +73,7 @@ def read_run(path: Path, accept_changes: bool = False) -> tuple[EditJob, list[st
     Raises ValueError for what is none, and where the clip, the mask or the weights changed, unless
     told to accept that.
     """
-    if path.is_dir():
+    if (path / RUN).is_file():
         raise ValueError(f"{path} is a folder; did you mean {path / RUN}?")
     try:
         if path.exists():

@@ -18,6 +18,7 @@ from kvlock.media.files import HIDDEN, hold
 
 OWNER = "owner"
 INSIDE = f"{HIDDEN}work"
+YOUNG = 60.0  # seconds; a folder of that age may be about to be held
 
 
 def working_folder(out: Path) -> Path:
@@ -35,6 +36,7 @@ def claimed(out: Path, kept: str) -> Iterator[Path]:
     next claim finds it there, and nothing else. Raises ValueError where a process that lives has it.
     """
     folder = working_folder(out)
+    _remove_dead(folder.parent, kept)
     owner = _owned(folder, out)
     try:
         _clear(folder, kept)
@@ -99,6 +101,17 @@ def _owned(folder: Path, out: Path) -> TextIO:
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
         file.flush()
         return file
+
+
+def _remove_dead(parent: Path, kept: str) -> None:
+    """Remove the working folders of dead processes that kept nothing, whatever they were made for."""
+    for folder in parent.glob(f"{HIDDEN}*"):
+        mark = folder / OWNER
+        if not mark.exists() or (folder / kept).exists():
+            continue
+        if time.time() - mark.stat().st_mtime > YOUNG and (owner := hold(mark)):
+            shutil.rmtree(folder, ignore_errors=True)
+            owner.close()
 
 
 def _clear(folder: Path, kept: str) -> None:
