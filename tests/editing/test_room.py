@@ -45,7 +45,7 @@ def test_frames_count_against_what_is_free(monkeypatch):
         monkeypatch.setattr(f"kvlock.cost.{where}.device_bytes", lambda device: needed)
     assert plan(job()).peak_bytes == needed
     monkeypatch.setattr("kvlock.cost.estimate.device_bytes", lambda device: needed - 1)
-    with pytest.raises(ValueError, match="the edit needs about .* on cpu, which has"):
+    with pytest.raises(ValueError, match="the edit needs .* GB on cpu, which has"):
         plan(job())
 
 
