@@ -61,6 +61,14 @@ def hold(path: Path) -> TextIO | None:
         file.close()  # removed between the two
 
 
+def hold_rest(path: Path) -> TextIO | None:
+    """As `hold`, for a file that is to be removed: None, too, where it is another user's."""
+    try:
+        return hold(path)
+    except OSError:
+        return None
+
+
 def _stands_for(path: Path, file: TextIO) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -78,6 +86,6 @@ def _new_hidden(folder: Path, suffix: str) -> tuple[Path, TextIO]:
 
 def _remove_rests(folder: Path) -> None:
     for rest in folder.glob(f"{HIDDEN}[0-9]*-*"):
-        if rest.is_file() and (mark := hold(rest)):
+        if rest.is_file() and (mark := hold_rest(rest)):
             rest.unlink(missing_ok=True)
             mark.close()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from kvlock.media.files import HIDDEN, hold
+from kvlock.media.files import HIDDEN, hold, hold_rest
 
 OWNER = "owner"
 INSIDE = f"{HIDDEN}work"
@@ -109,7 +109,7 @@ def _remove_dead(parent: Path, kept: str) -> None:
         mark = folder / OWNER
         if not mark.exists() or (folder / kept).exists():
             continue
-        if time.time() - mark.stat().st_mtime > YOUNG and (owner := hold(mark)):
+        if time.time() - mark.stat().st_mtime > YOUNG and (owner := hold_rest(mark)):
             shutil.rmtree(folder, ignore_errors=True)
             owner.close()
 
