@@ -53,6 +53,36 @@ def is_right(clip: Tensor, seed: int) -> bool:
     return nearest_mode(clip, seed).mode == wanted_mode(random_edit(seed))
 
 
+def outline_change(clip: Tensor, seed: int) -> float | None:
+    """How much the outline of a clip's object changes between frames, over what a true one's does.
+
+    1 is as steady as the truth. The clip, uint8 [F, H, W, 3], is an edit of the scene `seed`. Its
+    object is the pixels inside the mask that are nearer to the object's colour than to the
+    background's. Neighbouring frames are laid over each other along the known path, to whole
+    pixels, and the pixels that differ are counted. A true outline changes, too, since pixels are
+    squares. It is that of the mode nearest to the clip, so that a wrong object may be steady.
+    None where the clip shows nothing, or the true outline does not change.
+    """
+    edit, (modes, answers, _) = random_edit(seed), _answers(seed)
+    mode = nearest_mode(clip, seed).mode
+    if mode == NOTHING:
+        return None
+    mask = render_mask(edit, FRAMES, SIZE, SIZE)
+    colour, background = np.float32(COLOURS[mode[1]]), answers[modes.index(NOTHING)]
+
+    def changes(pixels: np.ndarray) -> int:
+        own, other = (((pixels - rgb) ** 2).sum(axis=1) for rgb in (colour, background))
+        shape = np.zeros_like(mask)
+        shape[mask] = own < other
+        centres = [edit.disc.centre(t) for t in np.linspace(0, 1, FRAMES)]
+        shifts = [(-round(y * SIZE), -round(x * SIZE)) for x, y in centres]
+        laid = np.stack([np.roll(frame, by, (0, 1)) for frame, by in zip(shape, shifts)])
+        return np.count_nonzero(laid[1:] != laid[:-1])
+
+    drawn, true = (changes(pixels) for pixels in (clip.numpy()[mask], answers[modes.index(mode)]))
+    return drawn / true if true else None
+
+
 def dominant_colour(clip: Tensor) -> str | None:
     """The palette's colour that most pixels of a clip, uint8 [F, H, W, 3], are near to; None where
     none is.
