@@ -110,7 +110,9 @@ def part_folder(folder: Path, part: str) -> Path:
 def components(folder: Path) -> dict[str, list[str]]:
     """The parts that a model's index names, and of each the library and the class."""
     index = read_config(str(folder), INDEX)
-    return {n: value for n, value in index.items() if isinstance(value, list) and value and value[0]}
+    return {
+        n: value for n, value in index.items() if isinstance(value, list) and value and value[0]
+    }
 
 
 def checkpoint_folder(model: str) -> Path:

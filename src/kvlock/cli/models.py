@@ -16,7 +16,8 @@ class Models:
     words: tyro.conf.Positional[  # pyright: ignore[reportInvalidTypeForm]
         plain(tuple[str, ...], "[NAME | export NAME DIR]")
     ] = ()
-    """NAME, a name from the list, a hub id or a folder: its family's defaults, each of which a flag overrides. export NAME DIR: the model as a diffusers folder of its own."""
+    """NAME (from the list, a hub id or a folder): its family's defaults, each of which a flag overrides.
+    export NAME DIR: the model in a diffusers folder of its own."""
 
     def run(self) -> None:
         """Print the table or one model's defaults, or write one model's folder."""

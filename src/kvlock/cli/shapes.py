@@ -62,7 +62,9 @@ class ShapesTrain:
         device = str(resolve_device(self.device))
         init = Path(self.init) if self.init else None
         if init and not (init / "shapes-vace").is_dir():
-            raise ValueError(f"--init {init} holds no shapes-vace; expected RUN/weights of a training")
+            raise ValueError(
+                f"--init {init} holds no shapes-vace; expected RUN/weights of a training"
+            )
 
         def draw(weights: Path, step: int) -> None:
             draw_samples(weights / "shapes-vace", samples, step)
