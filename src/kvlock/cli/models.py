@@ -8,14 +8,14 @@ import tyro
 
 from kvlock.cli.groups import plain
 
+Words = plain(tuple[str, ...], "[NAME | export NAME DIR]")
+
 
 @dataclass(frozen=True)
 class Models:
     """List the models that are known by a short name, say all that is known of one, or export one."""
 
-    words: tyro.conf.Positional[  # pyright: ignore[reportInvalidTypeForm]
-        plain(tuple[str, ...], "[NAME | export NAME DIR]")
-    ] = ()
+    words: tyro.conf.Positional[Words] = ()  # pyright: ignore[reportInvalidTypeForm]
     """NAME (from the list, a hub id or a folder): its family's defaults, each of which a flag overrides.
     export NAME DIR: the model in a diffusers folder of its own."""
 

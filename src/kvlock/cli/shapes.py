@@ -30,7 +30,7 @@ class ShapesRender:
 
 @dataclass(frozen=True)
 class ShapesTrain:
-    """Train the built-in world's model: VAE, latents, transformer, decoder. Resumes where it was stopped."""
+    """Train the built-in world's models, stage by stage. Resumes where it was stopped."""
 
     out: str
     """Folder for the training state and, at the end, the models."""
