@@ -19,15 +19,20 @@ FLOW_MATCHING = dict(
 )
 
 
-def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The backbone of `model` without its text encoder.
+def skeleton(
+    model: str,
+    device: str = "meta",
+    dtype: torch.dtype = torch.bfloat16,
+    size: tuple[int, int] | None = None,
+) -> Any:
+    """The backbone of `model` without its text encoder, with the flow shift of a size (height, width).
 
     Only configs are read, and of a known model's not even those. Raises ValueError for a model that
     `load_backbone` would not take either.
     """
     known = known_model(model)
     if known and not known.packaged:
-        steps = FLOW_MATCHING | {"flow_shift": known.spec.flow_shift()}
+        steps = FLOW_MATCHING | {"flow_shift": known.spec.flow_shift(size)}
         return assembled(known.spec, known.architecture, {}, steps, device, dtype)
     if Path(model_source(model)).is_dir():
         checkpoint_folder(model)  # refuses what is not whole
@@ -36,7 +41,7 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     configs = [read_config(model, f"{name}.json") for name in files]
     transformer, vae, scheduler = configs
     backbone = assembled(family, transformer, vae, scheduler, device, dtype)
-    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift())
+    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift(size))
     return backbone
 
 
