@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -41,12 +41,11 @@ def claimed(out: Path, kept: str) -> Iterator[Path]:
     try:
         _clear(folder, kept)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
     finally:
-        if (folder / kept).exists():
-            _clear(folder, kept)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder, kept)
+        if not (folder / kept).exists():
+            _remove(folder)
         owner.close()
 
 
@@ -105,18 +104,33 @@ def _owned(folder: Path, out: Path) -> TextIO:
 
 def _remove_dead(parent: Path, kept: str) -> None:
     """Remove the working folders of dead processes that kept nothing, whatever they were made for."""
-    for folder in parent.glob(f"{HIDDEN}*"):
-        mark = folder / OWNER
-        if not mark.exists() or (folder / kept).exists():
-            continue
-        if time.time() - mark.stat().st_mtime > YOUNG and (owner := hold_rest(mark)):
-            shutil.rmtree(folder, ignore_errors=True)
+    for mark in parent.glob(f"{HIDDEN}*/{OWNER}"):
+        if not (mark.parent / kept).exists() and _is_old(mark) and (owner := hold_rest(mark)):
+            _clear(mark.parent)
+            _remove(mark.parent)
             owner.close()
 
 
-def _clear(folder: Path, kept: str) -> None:
+def _is_old(mark: Path) -> bool:
+    try:
+        return time.time() - mark.stat().st_mtime > YOUNG
+    except FileNotFoundError:  # its owner removed it just now
+        return False
+
+
+def _clear(folder: Path, kept: str = "") -> None:
     """Remove all but the owner's file and what is kept."""
-    for entry in folder.iterdir():
+    for entry in folder.glob("*"):  # nothing where somebody removed the folder
         if entry.name in (OWNER, kept):
             continue
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove an empty folder of ours. The owner's file goes last: from then on it may be another's."""
+    with suppress(OSError):
+        (folder / OWNER).unlink()
+        folder.rmdir()
