@@ -10,6 +10,7 @@ import numpy as np
 
 RIGHT = ""
 OUT = "out"  # what a case writes, in its folder: a file or a folder of any ending
+HIDDEN = ".kvlock-"  # what is not whole yet, and an edit's latents until it is written
 BAR = re.compile(r"variance .* omega|^\s*$|━")
 LONGEST = 1500  # letters of a sentence
 
@@ -31,20 +32,20 @@ class Outcome:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Every file under a folder but for what a case writes; FIFOs and links by name alone."""
+    """Every file under a folder but for what a command writes, whole or hidden."""
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and not f.is_symlink()]
-    inputs = [f for f in files if not f.relative_to(folder).parts[0].startswith(OUT)]
+    inputs = [f for f in files if not f.relative_to(folder).parts[0].startswith((OUT, HIDDEN))]
     return {str(f.relative_to(folder)): hashlib.md5(f.read_bytes()).hexdigest() for f in inputs}
 
 
 def refused(outcome: Outcome, name: str, leaves: bool = False) -> str:
     """Exit 2, one sentence that holds `name`, no traceback, nothing written; or what is wrong.
 
-    leaves: what is written was there before.
+    leaves: what is written was there before, or is kept to be finished.
     """
     lines = [line for line in outcome.complained.splitlines() if not BAR.search(line)]
     lines = [line for line in lines if not line.startswith("warning: ")]
-    if (flaw := ended(outcome)) != RIGHT:
+    if (flaw := ended(outcome, leaves)) != RIGHT:
         return flaw
     if outcome.code != 2:
         return f"exit {outcome.code}, expected 2"
@@ -61,7 +62,7 @@ def refused(outcome: Outcome, name: str, leaves: bool = False) -> str:
     )
 
 
-def ended(outcome: Outcome) -> str:
+def ended(outcome: Outcome, leaves: bool = False) -> str:
     """No hang, no traceback, inputs as they were, no hidden rests; or what is wrong."""
     if outcome.code is None:
         return "a hang"
@@ -71,7 +72,8 @@ def ended(outcome: Outcome) -> str:
         now = digest(outcome.folder)
         changed = [n for n in {*now, *outcome.before} if now.get(n) != outcome.before.get(n)]
         return f"files changed, appeared or went: {sorted(changed)[:3]}"
-    return RIGHT
+    rests = [f.name for f in outcome.folder.rglob(f"{HIDDEN}*")]
+    return f"left behind: {rests}" if rests and not leaves else RIGHT
 
 
 def frames_of(path: Path) -> np.ndarray:

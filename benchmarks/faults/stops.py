@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.faults.case import Case, perform
-from benchmarks.faults.outcome import OUT, RIGHT, Outcome, digest, ended, passed, refused
+from benchmarks.faults.outcome import OUT, RIGHT, Outcome, ended, passed, refused
 from benchmarks.faults.world import World, edit_words
 
 FILES = ("edited.mp4", "comparison.mp4", "sheet.png", "trace.json", "trace.png", "run.json")
@@ -24,22 +24,24 @@ def kills(world: World, folder: Path, rng: random.Random) -> Case:
     words = edit_words(world, folder, OUT)
 
     def judge(outcome: Outcome) -> str:
-        flaw = _stopped(outcome, number, world)
+        flaw = _stopped(outcome, world)
         if flaw != RIGHT:
             return flaw
-        again = perform(Case([*words, "--overwrite"], lambda _: RIGHT, ""), folder)
-        before = {n: h for n, h in again.before.items() if ".kvlock-" not in n}
-        flaw = passed(Outcome(folder, again.code, again.said, again.complained, before))
-        return (flaw or _whole(again, world)) and f"the next run: {flaw or _whole(again, world)}"
+        return _next(folder, [*words, "--overwrite"], world)
 
     return Case(words, judge, f"{number.name} after {moment:.2f} s", stop=(number, moment))
 
 
-def _stopped(outcome: Outcome, number: signal.Signals, world: World) -> str:
-    if outcome.code is None or "Traceback" in outcome.complained:
-        return ended(outcome)
-    if number is not signal.SIGKILL and digest(outcome.folder) != outcome.before:
-        return f"left behind: {sorted(set(digest(outcome.folder)) - set(outcome.before))}"
+def _next(folder: Path, words: list[str], world: World) -> str:
+    """The next command makes everything, and leaves nothing of the last one's."""
+    again = perform(Case(words, lambda _: RIGHT, ""), folder)
+    flaw = passed(again) or _whole(again, world)
+    return f"the next command, {words[0]}: {flaw}" if flaw else RIGHT
+
+
+def _stopped(outcome: Outcome, world: World) -> str:
+    if (flaw := ended(outcome, leaves=True)) != RIGHT:
+        return flaw
     return _whole(outcome, world) if outcome.out.exists() else RIGHT
 
 
@@ -62,9 +64,13 @@ def full_disk(world: World, folder: Path, rng: random.Random) -> Case:
     size = rng.randrange(LEAST_SIZE, max(most * 5 // 4, LEAST_SIZE + 1))
 
     def judge(outcome: Outcome) -> str:
-        if outcome.code == 2:
-            return refused(outcome, str(folder / OUT))
-        return passed(outcome) or _whole(outcome, world)
+        if outcome.code != 2:
+            return passed(outcome) or _whole(outcome, world)
+        flaw = refused(outcome, str(folder / OUT), leaves=True)
+        if flaw != RIGHT or outcome.out.exists():
+            return flaw or "something was written"
+        is_kept = "kvlock finish" in outcome.complained
+        return _next(folder, ["finish", str(folder / OUT)] if is_kept else words, world)
 
     words = edit_words(world, folder, OUT)
     return Case(words, judge, f"files of {size} bytes at most", file_size=size)

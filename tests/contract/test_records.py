@@ -95,7 +95,7 @@ def test_files_that_are_not_there_and_empty_ones_and_pipes_are_named(tmp_path):
     for name, reason in (
         ("gone", "there is no such file"),
         ("empty", "the file is empty"),
-        ("pipe", "there is no such file"),
+        ("pipe", "it is no file of data"),
     ):
         with pytest.raises(RecordError, match=f"{name}: {reason}; make it again$"):
             read_json(tmp_path / name, dict, "make it again")

@@ -8,7 +8,7 @@ import diffusers
 import torch
 import transformers
 
-from kvlock.backbones.checkpoints import checkpoint_folder, family_of
+from kvlock.backbones.checkpoints import checkpoint_folder, components, family_of, part_folder
 from kvlock.backbones.families import Family, Size, recognised_pipe
 from kvlock.backbones.integrity import check_finite, check_keys, check_tied, check_tokenizer
 from kvlock.backbones.model_files import check_config
@@ -16,6 +16,7 @@ from kvlock.backbones.placement import OFFLOADS, Offload, Placement
 from kvlock.backbones.quiet import named, quiet
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
 
+LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -98,7 +99,11 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
                 transformers, family.text_encoder, folder, "text_encoder", dtype
             ),
         }
-        check_tied(folder / "text_encoder", loaded["text_encoder"])
+        check_tied(part_folder(folder, "text_encoder"), loaded["text_encoder"])
+        for part, (library, name) in components(folder).items():
+            home = part_folder(folder, part)
+            if part not in loaded and home.parent != folder:  # diffusers looks in the folder alone
+                loaded[part] = _from_pretrained(getattr(LIBRARIES[library], name), home)
         pipe = _from_pretrained(pipeline, folder, **loaded)
     check_tokenizer(folder / "tokenizer", pipe.tokenizer, pipe.text_encoder)
     with named(folder):
@@ -109,20 +114,19 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
     # transformers names the tensor of another shape in a log alone, diffusers in its error.
     report = {"ignore_mismatched_sizes": True} if library is transformers else {}
-    cls = getattr(library, name)
+    home, cls = part_folder(folder, part), getattr(library, name)
     if library is diffusers:  # transformers checks by itself
-        check_config(folder / part / "config.json", cls)
+        check_config(home / "config.json", cls)
     module, info = _from_pretrained(
         cls,
-        folder,
-        subfolder=part,
+        home,
         dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
         **report,
     )
-    check_keys(folder / part, info)
-    check_finite(folder / part, module)
+    check_keys(home, info)
+    check_finite(home, module)
     return module
 
 

@@ -28,6 +28,7 @@ SHOWN = (
     "right_colour",
     "right_shape",
     "right_edit",
+    "temporal",
     "mode_consistency",
     "hallucinated",
     "lpips_background",

@@ -31,7 +31,8 @@ def read_json(path: str | Path, kind: Any, remedy: str) -> Any:
     path = Path(path)
     try:
         if not path.is_file():  # a FIFO would be waited for
-            raise RecordError("there is no such file")
+            is_there = path.exists()
+            raise RecordError("it is no file of data" if is_there else "there is no such file")
         return typed(json.loads(path.read_bytes()), kind)
     except OSError as error:
         said = f"it cannot be read, {(error.strerror or type(error).__name__).lower()}"

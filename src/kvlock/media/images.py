@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count
+from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count, check_is_data
 
 IMAGES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # EPS would be handed to a program
@@ -85,6 +85,7 @@ def alpha(image: Image.Image) -> np.ndarray | None:
 
 
 def _upright_image(path: Path) -> Image.Image:
+    check_is_data(path)
     image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
