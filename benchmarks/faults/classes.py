@@ -58,7 +58,8 @@ def ready_world(root: Path) -> World:
     """The whole files, an edit and a benchmark's run of them, with everything imported."""
     import kvlock.bench.report
     import kvlock.bench.runner
-    import kvlock.cli.bench
+    import kvlock.cli.commands
+    import kvlock.cli.edit
     import kvlock.editing.outputs  # noqa: F401  # forks are warm: none imports anything again
 
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
