@@ -10,6 +10,7 @@ from kvlock.cli.demo import Demo
 from kvlock.cli.edit import Edit
 from kvlock.cli.estimate import Estimate
 from kvlock.cli.groups import HELP_ALL
+from kvlock.cli.mask import Mask
 from kvlock.cli.models import Models
 from kvlock.cli.shapes import ShapesGroup
 from kvlock.cli.studies import Calibrate
@@ -18,6 +19,7 @@ OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 
 Command = (
     Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Mask, tyro.conf.subcommand("mask")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Estimate, tyro.conf.subcommand("estimate")]

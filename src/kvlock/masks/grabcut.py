@@ -10,6 +10,7 @@ ITERATIONS = 5
 REFINING = 2  # iterations where the mask is nearly right already
 FEWEST = 10  # pixels of a colour model
 LIKENESS = 25.0  # in 8-bit Lab, at most: farther from a point's colour is another thing
+SEED_SHARE = 0.01  # of the shorter side: the radius of a point
 MARGIN = 0.5  # of a box's size, around it: what the background's colours are taken from
 
 Box = tuple[int, int, int, int]  # x, y, width, height
@@ -32,50 +33,35 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(picture), size[::-1], interpolation=how)
 
 
-def cut_box(frame: np.ndarray, box: Box) -> np.ndarray:
-    """The thing in a box: bool [H, W] of a frame uint8 [H, W, 3]; where none stands out, the box.
-
-    Raises ValueError for a box that is empty or reaches out of the frame.
-    """
-    check_box(frame, box)
-    x, y, width, height = box
-    around = (int(MARGIN * height) + 1, int(MARGIN * width) + 1)
-    rows = slice(max(0, y - around[0]), y + height + around[0])
-    columns = slice(max(0, x - around[1]), x + width + around[1])
-    guess = np.full(frame.shape[:2], cv2.GC_BGD, np.uint8)
-    guess[y : y + height, x : x + width] = cv2.GC_PR_FGD
-    mask = np.zeros(frame.shape[:2], bool)
-    mask[rows, columns] = _cut_reduced(frame[rows, columns], guess[rows, columns])
-    if not mask.any():
-        mask[y : y + height, x : x + width] = True
-    return mask
-
-
-def cut_points(
-    frame: np.ndarray, points: Sequence[Point], not_points: Sequence[Point], box: Box | None = None
+def cut(
+    frame: np.ndarray,
+    box: Box | None = None,
+    points: Sequence[Point] = (),
+    not_points: Sequence[Point] = (),
 ) -> np.ndarray:
-    """The thing that `points` lie on and `not_points` do not: bool [H, W] of uint8 [H, W, 3].
+    """The thing in a box, or that points lie on and others do not, or both.
 
-    A box bounds it. What holds none of the points is left out.
-    Raises ValueError for no point, and for one outside the frame.
+    bool [H, W] of a frame uint8 [H, W, 3]. Without points it is what stands out in the box, or
+    where nothing does, the box; with points, what holds none of them is left out.
+    Raises ValueError for neither box nor point, and for what is outside the frame.
     """
-    if not points:
+    if box is None and not points:
         raise ValueError("there is no point on the thing; give --point x,y@frame, too")
     for point in (*points, *not_points):
         check_point(frame, point)
-    guess = np.full(frame.shape[:2], cv2.GC_PR_BGD, np.uint8)
-    radius = max(1, round(0.01 * min(frame.shape[:2])))
+    radius = max(1, round(SEED_SHARE * min(frame.shape[:2])))
     seeds = _discs(frame, points, radius)
-    guess[_like_seeds(frame, seeds)] = cv2.GC_PR_FGD
-    if box is not None:
-        check_box(frame, box)
-        x, y, width, height = box
-        inside = np.zeros(frame.shape[:2], bool)
-        inside[y : y + height, x : x + width] = True
-        guess[~inside] = cv2.GC_BGD
+    inside = np.ones(frame.shape[:2], bool) if box is None else _boxed(frame, box)
+    guess = np.where(inside, cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
+    guess[(_like_seeds(frame, seeds) if points else inside) & inside] = cv2.GC_PR_FGD
     guess[seeds] = cv2.GC_FGD
     guess[_discs(frame, not_points, radius)] = cv2.GC_BGD
-    return _parts_with(_cut_reduced(frame, guess) | seeds, points)
+    near = (slice(None), slice(None)) if box is None else _around(frame, box)
+    mask = np.zeros(frame.shape[:2], bool)
+    mask[near] = _cut_reduced(frame[near], guess[near])
+    if points:
+        return _parts_with(mask | seeds, points)
+    return mask if mask.any() else inside
 
 
 def refined(frame: np.ndarray, mask: np.ndarray, band: int) -> np.ndarray:
@@ -101,18 +87,6 @@ def surroundings(mask: np.ndarray, pixels: int) -> tuple[slice, slice]:
     spans = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
     rows, columns = (slice(max(0, s[0] - pixels), s[-1] + pixels + 1) for s in spans)
     return rows, columns
-
-
-def check_box(frame: np.ndarray, box: Box) -> None:
-    """Raise ValueError for a box that is empty or not inside the frame [H, W, 3]."""
-    x, y, w, h = box
-    height, width = frame.shape[:2]
-    if not (x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= width and y + h <= height):
-        shown = ",".join(map(str, box))
-        raise ValueError(
-            f"box {shown} is empty or not inside the clip of {width}x{height}; "
-            "expected x,y,width,height in pixels"
-        )
 
 
 def check_point(frame: np.ndarray, point: Point) -> None:
@@ -146,6 +120,29 @@ def _cut(frame: np.ndarray, guess: np.ndarray, iterations: int) -> np.ndarray:
     picture = np.ascontiguousarray(frame)
     cv2.grabCut(picture, guess, None, *models, iterations, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     return (guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD)
+
+
+def _boxed(frame: np.ndarray, box: Box) -> np.ndarray:
+    """bool [H, W], True in the box. Raises ValueError for one that is empty or not inside."""
+    x, y, w, h = box
+    height, width = frame.shape[:2]
+    if not (x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= width and y + h <= height):
+        shown = ",".join(map(str, box))
+        raise ValueError(
+            f"box {shown} is empty or not inside the clip of {width}x{height}; "
+            "expected x,y,width,height in pixels"
+        )
+    inside = np.zeros((height, width), bool)
+    inside[y : y + h, x : x + w] = True
+    return inside
+
+
+def _around(frame: np.ndarray, box: Box) -> tuple[slice, slice]:
+    """The box and half its size on every side."""
+    x, y, width, height = box
+    down, across = int(MARGIN * height) + 1, int(MARGIN * width) + 1
+    rows = slice(max(0, y - down), min(frame.shape[0], y + height + down))
+    return rows, slice(max(0, x - across), min(frame.shape[1], x + width + across))
 
 
 def _discs(frame: np.ndarray, points: Sequence[Point], radius: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kvlock.masks.grabcut import FEWEST, refined, resized, scale_for
 from kvlock.masks.morphology import signed_distance
-from kvlock.metrics.flow import SMALLEST, visible, warp
+from kvlock.metrics.flow import SMALLEST, warp
 
 TRUSTED = 0.7  # a frame below it wants another look
 AROUND = 8  # px of background beside the thing that its grey is told from
@@ -26,9 +26,10 @@ ALIKE = 0.5  # IoU from which the outlines of two sides are averaged
 class Carried(NamedTuple):
     """masks: bool [F, H, W]; confidence: float [F] in [0, 1], of keyed frames 1.
 
-    The confidence is the least, since the key, of three: the share of the thing's pixels that the
-    flow brings back where it found them, the IoU of the warped mask with the refined one, and the
-    ratio of the mask's area to the key's. It says where to look, it is not the expected IoU.
+    The confidence is the least, since the key, of four: the IoU of a mask with itself carried to
+    the next frame and back, that of the warped mask with the refined one, the likeness of its
+    colours to those of the frame before, and the ratio of its area to the key's. It says where to
+    look; it is not the expected IoU.
     """
 
     masks: Tensor
@@ -68,7 +69,9 @@ def check_keys(keys: Mapping[int, Tensor], size: tuple[int, int, int]) -> None:
             shape = f"{mask.shape[1]}x{mask.shape[0]}, the clip {size[2]}x{size[1]}"
             raise ValueError(f"the mask of frame {number} is {shape}; give one of the clip's size")
         if not mask.any():
-            raise ValueError(f"the mask of frame {number} is empty; mark the thing, or another frame")
+            raise ValueError(
+                f"the mask of frame {number} is empty; mark the thing, or another frame"
+            )
 
 
 def carried_on(frames: list[np.ndarray], mask: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
@@ -124,8 +127,26 @@ def _step(
     forth = flow.calc(grey[0], grey[1], None)  # type: ignore[call-overload]
     warped = warp(mask.astype(np.float32), back) > 0.5
     found = refined(after, warped, band)
-    seen = visible(back, forth)[warped].mean() if warped.any() else 0.0
-    return found, float(min(seen, iou(warped, found)))
+    returned = warp(warped.astype(np.float32), forth) > 0.5
+    alike = _likeness(before[mask], after[found])
+    return found, min(iou(mask, returned), iou(warped, found), alike)
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """How far two sets of colours, uint8 [N, 3], overlap: the Bhattacharyya coefficient of their
+    normal distributions, 1 for equal ones.
+    """
+    if min(len(one), len(other)) < FEWEST:
+        return 0.0
+    (a, b), shift = (_scatter(c) for c in (one, other)), one.mean(axis=0) - other.mean(axis=0)
+    middle = (a + b) / 2
+    spread = np.linalg.det(middle) / np.sqrt(np.linalg.det(a) * np.linalg.det(b))
+    return float(np.exp(-shift @ np.linalg.solve(middle, shift) / 8) / np.sqrt(spread))
+
+
+def _scatter(colours: np.ndarray) -> np.ndarray:
+    """The covariance of 8-bit colours [N, 3], of at least SPREAD in every direction."""
+    return np.cov(colours.T.astype(np.float64)) + SPREAD * np.eye(3)
 
 
 def _telling_grey(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
@@ -136,10 +157,10 @@ def _telling_grey(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> li
     """
     side = 2 * AROUND + 1
     grown = cv2.dilate(mask.view(np.uint8), np.ones((side, side), np.uint8)) > 0
-    inside, outside = (before[m].astype(np.float64) for m in (mask, grown & ~mask))
+    inside, outside = (before[m] for m in (mask, grown & ~mask))
     if len(outside) < FEWEST:
         return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after)]
-    scatter = (np.cov(inside.T) + np.cov(outside.T)) / 2 + SPREAD * np.eye(3)
+    scatter = (_scatter(inside) + _scatter(outside)) / 2
     direction = np.linalg.solve(scatter, inside.mean(axis=0) - outside.mean(axis=0))
     grey = [frame @ direction for frame in (before, after)]
     low, high = np.percentile(grey[0], (1, 99))
