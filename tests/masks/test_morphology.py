@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from support.scenes import iou
 
 from kvlock.masks.morphology import (
     Refinements,
@@ -14,6 +13,7 @@ from kvlock.masks.morphology import (
     shrunk,
     smoothed,
 )
+from support.scenes import iou
 
 
 def disc(x: float, y: float, radius: float, side: int = 48) -> torch.Tensor:

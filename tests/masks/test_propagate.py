@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from support.clips import REAL_CLIPS
-from support.scenes import iou, scene
 
 from kvlock.masks.propagate import TRUSTED, _telling_grey, propagate
 from kvlock.media.mask_files import read_mask
 from kvlock.media.video import read_video
+from support.clips import REAL_CLIPS
+from support.scenes import iou, scene
 
 
 def ious(found, truth) -> np.ndarray:

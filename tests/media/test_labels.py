@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+
 from support.clips import encode, video_frames
 from support.masks import FRAMES, HEIGHT, MOVING, WIDTH, read, refused, saved
 

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from support.masks import FRAMES, HEIGHT, MOVING, WIDTH, read, refused
 
 from kvlock.media.rle import decode_rle, frames_of
+from support.masks import FRAMES, HEIGHT, MOVING, WIDTH, read, refused
 
 SQUARE = "62304"
 DISC = "hn0=]14L4M2M4M2N2O0O2N2O0O2O0O2O000000000000000000000001N101N101N2N101N2N3L3N3L4LV^1"

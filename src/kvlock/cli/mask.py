@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from kvlock.cli.groups import group, plain
+from kvlock.cli.groups import advanced, group, plain
 
 if TYPE_CHECKING:
     from kvlock.masks.job import MaskJob
@@ -28,12 +28,12 @@ class MarkOptions:
     not_point: Words = ()
     """A point beside it, where too much was taken."""
     text: plain(str, "WORDS") = ""
-    """Find the thing by words; needs --finder."""
-    track: Literal["flow", "sam2"] = "flow"
+    """Find the thing by words; needs --finder, see --help-all."""
+    track: advanced(Literal["flow", "sam2"]) = "flow"
     """Carries the frames through the clip: flow needs no weights, sam2 needs --sam2."""
-    sam2: plain(str, "PATH") = ""
+    sam2: advanced(plain(str, "PATH")) = ""
     """A folder or hub id of SAM 2's video weights."""
-    finder: plain(str, "PATH") = ""
+    finder: advanced(plain(str, "PATH")) = ""
     """A folder or hub id of GroundingDINO's, OWLv2's or CLIPSeg's weights."""
 
 
@@ -54,7 +54,7 @@ class MaskRefinements:
     invert: tyro.conf.FlagCreatePairsOff[bool] = False
     """Mark the rest instead."""
     feather: plain(int, "PIXELS") = 0
-    """Half-width of a soft edge in mask.mp4, for other tools; kvlock edit takes what is above 127."""
+    """Write soft.mp4, too, for other tools: its edges fade over so many pixels on each side."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,18 @@ class Mask:
             device=self.device,
             fps=self.fps,
         )
-        from kvlock.masks.job import make_mask
-        from kvlock.masks.outputs import write_mask
+        write_files(job, Path(self.out))
 
-        made = make_mask(job)
-        for note in (*made.notes, *write_mask(made, Path(self.out))):
-            print(note)
-        print(f"written: {self.out}")
+
+def write_files(job: "MaskJob", out: Path) -> None:
+    """Make a job's mask, write it, and print what is to be said of it."""
+    from kvlock.masks.job import make_mask
+    from kvlock.masks.outputs import write_mask
+
+    made = make_mask(job)
+    for note in (*made.notes, *write_mask(made, out)):
+        print(note)
+    print(f"written: {out}")
 
 
 def mask_job(

@@ -19,7 +19,7 @@ class Refinements:
 
     fill_holes: closed ones in each frame. smooth: frames on each side that an outline is averaged
     over. shrink, grow: pixels. box_mask: each frame's bounding box. invert: the rest instead.
-    feather: half-width in pixels of the soft edge that is written.
+    feather: half-width in pixels of the edges of a soft copy.
     Raises ValueError for a negative number.
     """
 

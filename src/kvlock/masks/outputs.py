@@ -24,14 +24,18 @@ MOST_NAMED = 12  # runs of frames in a sentence
 def write_mask(made: MadeMask, out: Path) -> list[str]:
     """Write mask.mp4 (lossless, white on black), overlay.mp4, sheet.png, mask.json and mask.png.
 
+    With a feather soft.mp4, too: its edges are grey, which `kvlock edit` would refuse.
     Returns sentences for the user. Raises BadVideoError or OSError where they cannot be written;
     nothing is left then.
     """
     clip = replace(made.clip, path=Path())  # silent
-    levels = feathered(made.mask, made.refinements.feather)
+    feather = made.refinements.feather
     overlay = mask_overlay(clip.frames, made.mask)
     with whole_folder(out) as folder:
-        write_video(folder / MASK, _as_grey(levels), clip, lossless=True)
+        write_video(folder / MASK, _as_grey(feathered(made.mask, 0)), clip, lossless=True)
+        if feather:
+            soft = _as_grey(feathered(made.mask, feather))
+            write_video(folder / "soft.mp4", soft, clip, lossless=True)
         write_video(folder / "overlay.mp4", overlay, clip)
         sheet = contact_sheet({"source": clip.frames, "mask": overlay, **_doubtful(made, overlay)})
         sheet.save(folder / "sheet.png")
