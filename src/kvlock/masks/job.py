@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kvlock.masks.grabcut import Box, Point, cut
 from kvlock.masks.morphology import Refinements, refine
-from kvlock.masks.propagate import Carried, check_keys, propagate
+from kvlock.masks.propagate import Carried, propagate
 from kvlock.media.clip import Clip
 from kvlock.media.mask_files import read_mask
 from kvlock.media.video import read_video
@@ -96,40 +96,52 @@ def make_mask(job: MaskJob) -> MadeMask:
         carried = Carried(found.mask, torch.ones(len(found.mask)))
         notes += found.notes
     else:
-        marked, more = keyed_frames(job, clip.frames)
-        carried, keys = _tracked(job, clip.frames, marked), tuple(sorted(marked))
+        painted, more = _painted(job, clip.frames)
+        boxes = _boxes(job, clip.frames)
+        keys = tuple(sorted({*painted, *boxes, *job.points, *job.not_points}))
         notes += more
+        carried = _carried(job, clip.frames, painted, boxes)
     mask = refine(carried.masks, job.refinements)
     if not mask.any():
         raise ValueError("nothing is left of the mask; take less of --shrink, or mark more")
     return MadeMask(clip, mask, carried.confidence, keys, job.refinements, tuple(notes))
 
 
-def keyed_frames(job: MaskJob, video: Tensor) -> tuple[dict[int, Tensor], list[str]]:
-    """The masks, bool [H, W], of the frames that are marked, by number, and notes."""
-    count, height, width = video.shape[:3]
+def _painted(job: MaskJob, video: Tensor) -> tuple[dict[int, Tensor], list[str]]:
+    """The painted masks, bool [H, W], by frame, and notes on their files."""
     keys, notes = {}, []
     for number, path in job.frames.items():
-        found = read_mask(path, 1, height, width, objects=job.objects)
+        found = read_mask(path, 1, *video.shape[1:3], objects=job.objects)
         keys[number] = found.mask[0]
         notes += found.notes
-    for number in sorted({*job.boxes, *job.points, *job.not_points}):
-        if not 0 <= number < count:
-            raise ValueError(f"frame {number} is not in the clip; expected 0 to {count - 1}")
-        on, off = job.points.get(number, ()), job.not_points.get(number, ())
-        keys[number] = torch.from_numpy(cut(video[number].numpy(), job.boxes.get(number), on, off))
-    if job.text:
-        from kvlock.masks.text import find
-
-        number, box = find(video, job.text, job.finder, job.device)
-        keys.setdefault(number, torch.from_numpy(cut(video[number].numpy(), box)))
-    check_keys(keys, (count, height, width))
     return keys, notes
 
 
-def _tracked(job: MaskJob, video: Tensor, keys: Mapping[int, Tensor]) -> Carried:
-    if job.tracker == "flow":
-        return propagate(video, keys)
-    from kvlock.masks.sam2 import track
+def _boxes(job: MaskJob, video: Tensor) -> dict[int, Box]:
+    """The boxes that were given, and that which words find, by frame."""
+    for number in (*job.boxes, *job.points, *job.not_points):
+        if not 0 <= number < len(video):
+            raise ValueError(f"frame {number} is not in the clip; expected 0 to {len(video) - 1}")
+    if not job.text:
+        return dict(job.boxes)
+    from kvlock.masks.text import find
 
-    return track(video, keys, job.sam2, job.device)
+    number, box = find(video, job.text, job.finder, job.device)
+    return {number: box, **job.boxes}
+
+
+def _carried(
+    job: MaskJob, video: Tensor, painted: Mapping[int, Tensor], boxes: Mapping[int, Box]
+) -> Carried:
+    """Every frame's mask from those that are known."""
+    if job.tracker == "sam2":
+        from kvlock.masks.sam2 import load_sam2, track
+
+        model = load_sam2(job.sam2, job.device)
+        return track(model, video, painted, boxes, job.points, job.not_points)
+    keys = dict(painted)
+    for number in sorted({*boxes, *job.points, *job.not_points} - set(painted)):
+        on, off = job.points.get(number, ()), job.not_points.get(number, ())
+        mask = cut(video[number].numpy(), boxes.get(number), on, off)
+        keys[number] = torch.from_numpy(mask)
+    return propagate(video, keys)
