@@ -28,6 +28,7 @@ from kvlock.shapes.render import render_scene, render_subject
 from kvlock.shapes.scene import random_scene
 
 FRAMES, NATIVE = 33, 9
+SMALL = 96  # px a side of the scenes in which something goes wrong
 BAD = 0.7
 FEWEST = 30  # pixels of a thing that can be painted
 
@@ -184,7 +185,8 @@ def clip_rows(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*_video.mp4")):
         video = read_video(path, 999).frames
         name = path.name.removesuffix("_video.mp4")
-        truth = read_mask(folder / f"{name}_mask.mp4", *video.shape[:3]).mask
+        frames, height, width = video.shape[:3]
+        truth = read_mask(folder / f"{name}_mask.mp4", frames, height, width).mask
         for every in (None, 16, 8):
             keyed = "one painted frame" if every is None else f"painted every {every}"
             yield measure(f"{name}: {keyed}", [(video, truth)], every, painted)
@@ -204,14 +206,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     seeds = range(given.seed, given.seed + given.num)
-    sizes = [int(side) for side in given.sizes.split(",")]
+    sizes = [int(side) for side in given.sizes.split(",") if side]
     lines = [HEADER]
     print(HEADER)
 
     def rows() -> Iterator[Row]:
         for side in sizes:
             yield from world_rows(seeds, side)
-        yield from hard_rows(seeds, sizes[0])
+        yield from hard_rows(seeds, SMALL)
         if given.clips:
             yield from clip_rows(given.clips)
 

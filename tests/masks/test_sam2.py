@@ -73,7 +73,9 @@ def test_prompts_are_what_the_processor_makes_of_them():
         input_boxes=[[[4, 3, 24, 33]]],
     )
     expected = session.point_inputs_per_obj[0][0]
-    made = _prompt((4, 3, 20, 30), ((5, 6),), ((50, 40),), (HEIGHT, WIDTH), finders.SIDE)
+    made = _prompt(
+        (4, 3, 20, 30), ((5, 6),), ((50, 40),), (HEIGHT, WIDTH), (finders.SIDE, finders.SIDE)
+    )
     assert torch.allclose(made["point_coords"], expected["point_coords"])
     assert torch.equal(made["point_labels"].long(), expected["point_labels"].long())
 

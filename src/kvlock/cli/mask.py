@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -113,7 +113,7 @@ def mask_job(
     frames: tuple[str, ...],
     mask: str = "",
     objects: tuple[int, ...] = (),
-    refinements: Mapping[str, int] | None = None,
+    refinements: Mapping[str, Any] | None = None,
     device: str = "auto",
     fps: float = 16,
 ) -> "MaskJob":

@@ -92,7 +92,8 @@ def make_mask(job: MaskJob) -> MadeMask:
         clip = read_video(clip, MOST_FRAMES, Fraction(job.fps).limit_denominator(1001))
     keys, notes = (), list(clip.notes)
     if job.mask:
-        found = read_mask(job.mask, *clip.frames.shape[:3], objects=job.objects)
+        frames, height, width = clip.frames.shape[:3]
+        found = read_mask(job.mask, frames, height, width, objects=job.objects)
         carried = Carried(found.mask, torch.ones(len(found.mask)))
         notes += found.notes
     else:
@@ -109,9 +110,10 @@ def make_mask(job: MaskJob) -> MadeMask:
 
 def _painted(job: MaskJob, video: Tensor) -> tuple[dict[int, Tensor], list[str]]:
     """The painted masks, bool [H, W], by frame, and notes on their files."""
+    height, width = video.shape[1:3]
     keys, notes = {}, []
     for number, path in job.frames.items():
-        found = read_mask(path, 1, *video.shape[1:3], objects=job.objects)
+        found = read_mask(path, 1, height, width, objects=job.objects)
         keys[number] = found.mask[0]
         notes += found.notes
     return keys, notes

@@ -57,7 +57,8 @@ def shrunk(mask: Tensor, pixels: int) -> Tensor:
 
 def fill_holes(mask: Tensor) -> Tensor:
     """Without holes that the mask encloses, frame by frame."""
-    return torch.from_numpy(np.stack([binary_fill_holes(frame) for frame in mask.numpy()]))
+    filled = [np.asarray(binary_fill_holes(frame), bool) for frame in mask.numpy()]
+    return torch.from_numpy(np.stack(filled))
 
 
 def smoothed(mask: Tensor, frames: int) -> Tensor:

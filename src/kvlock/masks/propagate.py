@@ -4,7 +4,7 @@ From one frame to the next a mask is warped by DIS flow (Kroeger et al., ECCV 20
 best tells the thing from what is around it, and then moved by a few pixels onto the edges seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -58,14 +58,14 @@ def propagate(video: Tensor, keys: Mapping[int, Tensor]) -> Carried:
     return Carried(torch.from_numpy(np.stack(full)), torch.tensor(confidence))
 
 
-def check_keys(keys: Mapping[int, Tensor], size: tuple[int, int, int]) -> None:
+def check_keys(keys: Mapping[int, Tensor], size: Sequence[int]) -> None:
     """Raise ValueError where the keyed masks do not fit a clip of (frames, height, width)."""
     if not keys:
         raise ValueError("no frame has a mask; give one with --frame, --box or --point")
     for number, mask in keys.items():
         if not 0 <= number < size[0]:
             raise ValueError(f"frame {number} is not in the clip; expected 0 to {size[0] - 1}")
-        if tuple(mask.shape) != size[1:]:
+        if tuple(mask.shape) != tuple(size[1:]):
             shape = f"{mask.shape[1]}x{mask.shape[0]}, the clip {size[2]}x{size[1]}"
             raise ValueError(f"the mask of frame {number} is {shape}; give one of the clip's size")
         if not mask.any():
@@ -98,7 +98,7 @@ def _from_both_sides(
     """Every frame's mask with its number, and the confidences."""
     first, last = min(known), max(known)
     backward = carried_on(frames[first::-1], known[first])
-    masks, confidence = ([*reversed(part)] for part in backward)
+    masks, confidence = backward[0][::-1], backward[1][::-1]
     for start, end in pairwise(sorted(known)):
         ahead = carried_on(frames[start:end], known[start])
         back = carried_on(frames[end:start:-1], known[end])

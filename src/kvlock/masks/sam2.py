@@ -3,7 +3,7 @@
 Its processors need torchvision, so frames and prompts are put into the session here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,12 +46,13 @@ def track(
     """
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-    size = video.shape[1:3]
+    frames, *size = video.shape[:3]
     if painted:
-        check_keys(painted, (len(video), *size))
-    side, number = model.config.vision_config.image_size, 1
+        check_keys(painted, (frames, *size))
+    side: Any = model.image_size  # one number for both
+    number, seen = 1, (side, side)
     session = Sam2VideoInferenceSession(
-        torch.stack([_seen(frame, _square(side)) for frame in video]),
+        torch.stack([_seen(frame, seen) for frame in video]),
         *size,
         inference_device=model.device,
         dtype=model.dtype,
@@ -60,10 +61,10 @@ def track(
     marked = sorted({*painted, *boxes, *points, *not_points})
     for t in marked:
         if t in painted:
-            mask = F.interpolate(painted[t][None, None].float(), _square(side), mode="area")
+            mask = F.interpolate(painted[t][None, None].float(), seen, mode="area")
             session.add_mask_inputs(thing, t, (mask >= 0.5).float())
         else:
-            prompt = _prompt(boxes.get(t), points.get(t, ()), not_points.get(t, ()), size, side)
+            prompt = _prompt(boxes.get(t), points.get(t, ()), not_points.get(t, ()), size, seen)
             session.add_point_inputs(thing, t, prompt)
         session.obj_with_new_inputs = [number]
         model(session, frame_idx=t)
@@ -79,10 +80,6 @@ def track(
     return Carried(masks, confidence)
 
 
-def _square(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (side, side) if isinstance(side, int) else (side[0], side[1])
-
-
 def _seen(frame: Tensor, size: tuple[int, int]) -> Tensor:
     """A frame uint8 [H, W, 3] as the model sees it, [3, h, w]."""
     pixels = frame.permute(2, 0, 1)[None].float() / 255
@@ -95,13 +92,12 @@ def _prompt(
     box: Box | None,
     on: tuple[Point, ...],
     off: tuple[Point, ...],
-    size: tuple[int, int],
-    side: int | list[int] | tuple[int, int],
+    size: Sequence[int],
+    seen: tuple[int, int],
 ) -> dict[str, Tensor]:
-    """Points in the model's pixels, [1, 1, N, 2], and their labels, [1, 1, N]; a box comes first."""
+    """Points in the pixels of `seen` (height, width), [1, 1, N, 2], and labels; a box comes first."""
     corners = [box[:2], (box[0] + box[2], box[1] + box[3])] if box else []
-    high, wide = _square(side)
-    scale = torch.tensor([wide / size[1], high / size[0]])
+    scale = torch.tensor([seen[1] / size[1], seen[0] / size[0]])
     coordinates = torch.tensor([*corners, *on, *off], dtype=torch.float32) * scale
     labels = [*CORNERS[: len(corners)], *[ON] * len(on), *[OFF] * len(off)]
     return {
@@ -110,9 +106,9 @@ def _prompt(
     }
 
 
-def _read(output: Any, size: tuple[int, int]) -> tuple[Tensor, float]:
+def _read(output: Any, size: Sequence[int]) -> tuple[Tensor, float]:
     """A frame's mask, bool [H, W], and its confidence."""
-    logits = F.interpolate(output.pred_masks.float().cpu(), size, mode="bilinear")[0, 0]
+    logits = F.interpolate(output.pred_masks.float().cpu(), list(size), mode="bilinear")[0, 0]
     sure, possible = (logits > STABLE).sum(), (logits > -STABLE).sum()
     stability = float(sure / possible) if possible else 0.0
     seen = float(output.object_score_logits.float().sigmoid().max())
