@@ -93,16 +93,23 @@ class Mask:
             device=self.device,
             fps=self.fps,
         )
-        write_files(job, Path(self.out))
+        write_files(job, Path(self.out), self.overwrite)
 
 
-def write_files(job: "MaskJob", out: Path) -> None:
-    """Make a job's mask, write it, and print what is to be said of it."""
+def write_files(job: "MaskJob", out: Path, overwrite: bool) -> None:
+    """Make a job's mask, write all of its files or none, and print what is to be said of it."""
+    from kvlock.editing.destination import KEPT
     from kvlock.masks.job import make_mask
     from kvlock.masks.outputs import write_mask
+    from kvlock.work.claim import claimed, publish
 
-    made = make_mask(job)
-    for note in (*made.notes, *write_mask(made, out)):
+    with claimed(out, KEPT) as work:
+        made = make_mask(job)
+        folder = work / "made"
+        folder.mkdir()
+        notes = [*made.notes, *write_mask(made, folder)]
+        publish(folder, out, overwrite)
+    for note in notes:
         print(note)
     print(f"written: {out}")
 

@@ -17,9 +17,17 @@ from kvlock.contract.types import EditRequest, StepRecord
 from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import latent_foreground
 from kvlock.cost.estimate import Estimator, Place
-from kvlock.cost.fitting import check_memory, choose_execution
-from kvlock.editing.clips import clip_size, edit_fitted, fit_of, fitted
+from kvlock.cost.fitting import check_frames, check_memory, choose_execution
+from kvlock.editing.clips import (
+    Denoised,
+    clip_size,
+    decode_fitted,
+    denoise_fitted,
+    fit_of,
+    fitted,
+)
 from kvlock.editing.job import EditJob
+from kvlock.editing.room import frame_bytes
 from kvlock.media.clip import Clip
 from kvlock.media.composite import composite
 from kvlock.media.fit import Fit, fit_mask, unfit_video
@@ -92,7 +100,10 @@ def plan(job: EditJob) -> EditPlan:
     requests = _requests(job, family, clip, mask)
     stride = estimator.backbone.vae_stride
     foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
-    place = Place(device, fit.model, foreground, len(requests))
+    frames = frame_bytes(fit, len(requests))
+    if job.memory_check:
+        check_frames(frames)
+    place = Place(device, fit.model, foreground, len(requests), frame_bytes=frames)
     execution = choose_execution(estimator, config, place, job.execution)
     notes += _chosen(job, execution)
     peak = check_memory(estimator, config, execution, place) if job.memory_check else None
@@ -102,11 +113,27 @@ def plan(job: EditJob) -> EditPlan:
 
 
 def run(
-    planned: EditPlan, on_step: OnSteps | None = None, backbone: Backbone | None = None
+    planned: EditPlan,
+    on_step: OnSteps | None = None,
+    backbone: Backbone | None = None,
+    keep: Callable[[Denoised], None] | None = None,
 ) -> Edits:
-    """Load the model, unless one is given, and edit. `on_step` gets every variant's record of a step."""
+    """Load the model, unless one is given, and edit. `on_step` gets every variant's record of a step.
+
+    `keep` gets the edits' latents before anything is decoded.
+    """
+    model = backbone or load(planned)
+    requests = fitted(list(planned.requests), planned.fit)
+    denoised = denoise_fitted(model, requests, planned.config, on_step, planned.execution)
+    if keep:
+        keep(denoised)
+    return decoded(planned, model, denoised)
+
+
+def load(planned: EditPlan) -> Backbone:
+    """The model as the plan wants it."""
     job = planned.job
-    model = backbone or load_backbone(
+    return load_backbone(
         job.model,
         job.device,
         job.dtype,
@@ -116,20 +143,19 @@ def run(
         tile_vae=planned.execution.tile_vae,
         compile_blocks=planned.execution.compile,
     )
-    requests = fitted(list(planned.requests), planned.fit)
-    results, latents = edit_fitted(
-        model, requests, planned.config, planned.fit, on_step, planned.execution
-    )
-    videos = [result.video for result in results]
-    if job.composite:
+
+
+def decoded(planned: EditPlan, model: Backbone, denoised: Denoised) -> Edits:
+    """The edits that were denoised, at the clip's own size."""
+    videos = [r.video for r in decode_fitted(model, denoised, planned.fit)]
+    if planned.job.composite:
         videos = [composite(planned.clip.frames, video, planned.mask) for video in videos]
 
     @torch.no_grad()
     def source_through_vae() -> Tensor:
-        return unfit_video(model.decode_video(latents)[0], planned.fit)
+        return unfit_video(model.decode_video(denoised.source)[0], planned.fit)
 
-    traces = tuple(result.trace for result in results)
-    return Edits(planned, tuple(videos), traces, source_through_vae, model.device)
+    return Edits(planned, tuple(videos), denoised.traces, source_through_vae, model.device)
 
 
 def _config(job: EditJob, family: Family) -> MethodConfig:

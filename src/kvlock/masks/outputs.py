@@ -10,7 +10,7 @@ from torch import Tensor
 from kvlock.masks.job import MadeMask
 from kvlock.masks.morphology import feathered
 from kvlock.masks.propagate import TRUSTED
-from kvlock.media.files import whole_file, whole_folder, write_json
+from kvlock.media.files import write_json
 from kvlock.media.pictures import contact_sheet, mask_overlay
 from kvlock.media.video import write_video
 
@@ -21,27 +21,24 @@ MASK = "mask.mp4"
 MOST_NAMED = 12  # runs of frames in a sentence
 
 
-def write_mask(made: MadeMask, out: Path) -> list[str]:
+def write_mask(made: MadeMask, folder: Path) -> list[str]:
     """Write mask.mp4 (lossless, white on black), overlay.mp4, sheet.png, mask.json and mask.png.
 
-    With a feather soft.mp4, too: its edges are grey, which `kvlock edit` would refuse.
-    Returns sentences for the user. Raises BadVideoError or OSError where they cannot be written;
-    nothing is left then.
+    With a feather soft.mp4, too: its edges are grey, which `kvlock edit` would refuse. The folder
+    is there, and the caller's to remove on an error. Returns sentences for the user. Raises
+    BadVideoError or OSError where something cannot be written.
     """
-    clip = replace(made.clip, path=Path())  # silent
-    feather = made.refinements.feather
+    clip, feather = replace(made.clip, path=Path()), made.refinements.feather  # silent
     overlay = mask_overlay(clip.frames, made.mask)
-    with whole_folder(out) as folder:
-        write_video(folder / MASK, _as_grey(feathered(made.mask, 0)), clip, lossless=True)
-        if feather:
-            soft = _as_grey(feathered(made.mask, feather))
-            write_video(folder / "soft.mp4", soft, clip, lossless=True)
-        write_video(folder / "overlay.mp4", overlay, clip)
-        sheet = contact_sheet({"source": clip.frames, "mask": overlay, **_doubtful(made, overlay)})
-        sheet.save(folder / "sheet.png")
-        write_json(folder / "mask.json", record(made))
-        with whole_file(folder / "mask.png") as unfinished:
-            mask_figure(made).savefig(unfinished, dpi=110, metadata={"Software": None})
+    write_video(folder / MASK, _as_grey(feathered(made.mask, 0)), clip, lossless=True)
+    if feather:
+        soft = _as_grey(feathered(made.mask, feather))
+        write_video(folder / "soft.mp4", soft, clip, lossless=True)
+    write_video(folder / "overlay.mp4", overlay, clip)
+    sheet = contact_sheet({"source": clip.frames, "mask": overlay, **_doubtful(made, overlay)})
+    sheet.save(folder / "sheet.png")
+    write_json(folder / "mask.json", record(made))
+    mask_figure(made).savefig(folder / "mask.png", dpi=110, metadata={"Software": None})
     return summary(made)
 
 

@@ -6,28 +6,29 @@ import torch
 from torch import Tensor
 
 from kvlock.contract.backbone import Backbone
-from kvlock.contract.types import EditResult, Prompt, StepRecord
+from kvlock.contract.types import Prompt, StepRecord
 from kvlock.core.clips import Clips
 from kvlock.core.guidance import guide
 from kvlock.core.trace import check_finite
+from kvlock.methods.dropping.velocities import Predict, dropped_velocities
 from kvlock.methods.options import FlowEditConfig
 
 
 @torch.no_grad()
-def edit_prepared(
+def denoise(
     backbone: Backbone,
     clips: Clips,
     config: FlowEditConfig,
     on_step: Callable[[list[StepRecord]], None] | None = None,
-) -> list[EditResult]:
-    """Edit clips of the same size together; arguments and errors as `kvlock.core.edit.edit_prepared`.
+) -> tuple[Tensor, list[tuple[StepRecord, ...]]]:
+    """Clips of the same size together; arguments, result and errors as `kvlock.core.edit.denoise`.
 
     z_edit starts at the source x; at noise level sigma, with fresh noise n,
     z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
     of the velocities, v_tar(z_tar) - v_src(z_src).
     """
     sampler = backbone.sampler(config.num_inference_steps, multistep=False)
-    predict = _predictor(backbone, clips, config)
+    predict = differences(backbone, clips, config, clips.foreground)
     generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
 
     edited = clips.source
@@ -48,30 +49,41 @@ def edit_prepared(
         records.append([record] * len(generators))
         if on_step:
             on_step(records[-1])
-    videos = backbone.decode_video(edited)
-    return [EditResult(video.cpu(), tuple(trace)) for video, trace in zip(videos, zip(*records))]
+    return edited, list(zip(*records))
 
 
-def _predictor(
-    backbone: Backbone, clips: Clips, config: FlowEditConfig
+def differences(
+    backbone: Backbone, clips: Clips, config: FlowEditConfig, foreground: Tensor
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(z_src, z_tar, timestep) -> v_tar - v_src, each guided; all branches in one forward."""
+    """(z_src, z_tar, timestep) -> v_tar - v_src, each guided. foreground: as in `Dropped`."""
     guided = config.guidance_scale > 1
     prompts = [clips.source_prompt, clips.prompt]
     if guided:
         prompts += [clips.negative_prompt] * 2
-    prompt = Prompt.stack(prompts)
-    condition = None if clips.condition is None else torch.cat([clips.condition] * len(prompts))
+    velocities = _batched(backbone, clips, prompts)
+    if config.drop:
+        velocities = dropped_velocities(backbone, clips, prompts, config.drop, foreground)
     one = clips.source.new_ones(len(clips.source_of))
     scales = (config.guidance_scale * one, config.target_boost * config.guidance_scale * one)
 
     def predict(source: Tensor, target: Tensor, timestep: Tensor) -> Tensor:
-        latents = torch.cat([source, target] * (len(prompts) // 2))
-        times = timestep.to(latents.device).expand(len(latents))
-        branches = backbone.predict(latents, times, prompt, condition).chunk(len(prompts))
+        branches = velocities(source, target, timestep)
         if not guided:
             return branches[1] - branches[0]
         v_source, v_target = (guide(branches[i], branches[i + 2], scales[i], one) for i in (0, 1))
         return v_target - v_source
+
+    return predict
+
+
+def _batched(backbone: Backbone, clips: Clips, prompts: list[Prompt]) -> Predict:
+    """As `dropped_velocities` with all branches whole, in one forward."""
+    prompt = Prompt.stack(prompts)
+    condition = None if clips.condition is None else torch.cat([clips.condition] * len(prompts))
+
+    def predict(source: Tensor, target: Tensor, timestep: Tensor) -> list[Tensor]:
+        latents = torch.cat([source, target] * (len(prompts) // 2))
+        times = timestep.to(latents.device).expand(len(latents))
+        return list(backbone.predict(latents, times, prompt, condition).chunk(len(prompts)))
 
     return predict
