@@ -18,7 +18,7 @@ from kvlock.masks.morphology import signed_distance
 from kvlock.metrics.flow import SMALLEST, warp
 
 TRUSTED = 0.7  # a frame below it wants another look
-AROUND = 8  # px of background beside the thing that its grey is told from
+AROUND = 8  # px of background beside the thing, from which its grey sets it apart
 SPREAD = 100.0  # variance of 8-bit colours that counts as none
 ALIKE = 0.5  # IoU from which the outlines of two sides are averaged
 
