@@ -88,7 +88,7 @@ def test_estimated_times_are_those_that_people_report(name, gpu, minutes):
 def test_a_gpu_that_is_not_in_the_table():
     with pytest.raises(ValueError, match="gpu '4900' is not in the table; did you mean 4090\\?"):
         gpu_named("4900")
-    with pytest.raises(ValueError, match="the names are 3060, .*--device-memory alone"):
+    with pytest.raises(ValueError, match="expected one of 3060, .*--device-memory alone"):
         gpu_named("voodoo")
 
 

@@ -6,7 +6,7 @@ Configs hold what their classes take, by the classes' own signatures; safetensor
 import inspect
 import json
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict, get_args, get_origin, get_type_hints
 
 from kvlock.contract.records import RecordError, read_json, typed
 
@@ -33,10 +33,16 @@ def check_config(path: Path, cls: type) -> dict[str, Any]:
     for name in sorted(set(config) & set(parameters) & set(hints)):
         if config[name] != parameters[name].default:
             try:
-                typed(config[name], hints[name], name)
+                typed(config[name], _meant(hints[name]), name)
             except RecordError as error:
                 raise RecordError(f"{path}: {error}; {REMEDY}") from None
     return config
+
+
+def _meant(hint: Any) -> Any:
+    """diffusers writes `tuple[int]` where it means any number of them."""
+    one = get_origin(hint) is tuple and len(get_args(hint)) == 1
+    return tuple[get_args(hint)[0], ...] if one else hint
 
 
 def check_safetensors(path: Path) -> None:
