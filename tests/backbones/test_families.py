@@ -57,11 +57,11 @@ def test_a_folder_of_the_built_in_models_is_as_their_names_are(name, tmp_path):
 
 
 def test_of_an_architecture_that_nobody_published_the_classes_alone_are_known():
-    family = recognised("WanVACEPipeline", {"text_dim": 32})
+    family = recognised("WanVACEPipeline", {"text_dim": 32}, {})
     assert family.takes_control and family.adapter == families.WAN_VACE.adapter
     assert (family.size, family.max_frames, family.negative_prompt) == (None, None, "")
     assert family.flow_shift() is None and family.options == {}
-    assert recognised("StableDiffusionPipeline", {}) is None
+    assert recognised("StableDiffusionPipeline", {}, {}) is None
 
 
 def test_the_flow_shift_is_that_of_the_size():

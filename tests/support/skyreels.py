@@ -12,7 +12,8 @@ import torch
 from diffusers import SkyReelsV2Pipeline, SkyReelsV2Transformer3DModel
 from torch import Tensor
 
-from kvlock.backbones.families import Depth, Family, recognised_pipe
+from kvlock.backbones.families import recognised_pipe
+from kvlock.backbones.family import Depth, Family
 from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached

@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from kvlock.backbones.families import Family, pipeline_names, recognised
+from kvlock.backbones.families import pipeline_names, recognised
+from kvlock.backbones.family import Family
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
 
 INDEX = "model_index.json"
 SMALL = 100_000_000  # bytes of a file that are read to tell it from another
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-WEIGHTED = ("transformer", "vae", "text_encoder")
 
 
 def family_of(model: str) -> Family:
@@ -27,16 +27,10 @@ def family_of(model: str) -> Family:
         return known.spec
     index = read_config(model, INDEX)
     name = index.get("_class_name")
-    row = (
-        recognised(name, read_config(model, "transformer/config.json")) if _is_name(name) else None
-    )
-    if row is None:
+    if not _is_name(name):
         raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {pipeline_names()}")
-    two_experts = (index.get("transformer_2") or [None])[0] or index.get("boundary_ratio")
-    if two_experts or index.get("expand_timesteps"):
-        raise ValueError(
-            f"model {model!r} is a Wan 2.2 checkpoint; kvlock can edit with Wan 2.1 only so far"
-        )
+    row = recognised(name, read_config(model, "transformer/config.json"), index)
+    assert row
     return row
 
 
@@ -108,12 +102,13 @@ def _check_whole(model: str, folder: Path) -> None:
     """Raise ValueError for a component that is not there, not whole, or not safe."""
     index = read_config(str(folder), INDEX)
     needed = [n for n, value in index.items() if isinstance(value, list) and value and value[0]]
-    for component in sorted({*needed, *WEIGHTED}):
+    weighted = family_of(str(folder)).parts
+    for component in sorted({*needed, *weighted}):
         if not (folder / component).is_dir():
             raise ValueError(
                 f"model {model!r} lacks its component {component!r}; download the whole folder"
             )
-    for component in WEIGHTED:
+    for component in weighted:
         names = [f.name for f in (folder / component).glob("*")]
         if not any(n.endswith(".safetensors") for n in names):
             pickle = next((n for n in names if n.endswith(PICKLES)), None)

@@ -10,7 +10,8 @@ import transformers
 from safetensors import SafetensorError
 
 from kvlock.backbones.checkpoints import checkpoint_folder, family_of
-from kvlock.backbones.families import Family, Size, recognised_pipe
+from kvlock.backbones.families import recognised_pipe
+from kvlock.backbones.family import Family, Size
 from kvlock.backbones.integrity import check_finite, check_keys, check_tied
 from kvlock.backbones.placement import OFFLOADS, Offload, Placement
 from kvlock.backbones.quiet import quiet
@@ -62,7 +63,8 @@ def load_backbone(
     if tile_vae:
         pipe.vae.enable_tiling()
     if compile_blocks:
-        pipe.transformer.compile_repeated_blocks(dynamic=True)
+        for part in family.experts:
+            getattr(pipe, part).compile_repeated_blocks(dynamic=True)
     placement = Placement(pipe, place, offload)
     return family.adapter_class()(pipe, max_sequence_length, placement)
 
@@ -98,6 +100,9 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
                 transformers, family.text_encoder, folder, "text_encoder", dtype
             ),
         }
+        for part, name in family.modules.items():
+            library = diffusers if hasattr(diffusers, name) else transformers
+            loaded[part] = _load_part(library, name, folder, part, dtype)
         check_tied(folder / "text_encoder", loaded["text_encoder"])
         pipe = _from_pretrained(pipeline, folder, **loaded)
     check_flow_matching(pipe.scheduler)

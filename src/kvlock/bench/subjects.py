@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kvlock.backbones.checkpoints import family_of
-from kvlock.backbones.families import Family
+from kvlock.backbones.family import Family
 from kvlock.bench.scores import Reference
 from kvlock.bench.suite import Item, Suite
 from kvlock.contract.backbone import Backbone

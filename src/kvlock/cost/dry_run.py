@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kvlock.contract.types import Control
 from kvlock.core.branches import Branches
-from kvlock.core.clips import Clips
+from kvlock.core.clips import Clips, latent_size
 from kvlock.core.config import KVLockConfig
 from kvlock.core.schedule import plan_steps
 from kvlock.cost.counting import Counter
@@ -89,7 +89,7 @@ def denoising_costs(
 def _step_costs(branches: Branches, forwards: Any, config: KVLockConfig) -> list[tuple[Cost, int]]:
     latents, costs = branches.clips.start, {}
     control = Control(latents.new_ones(len(latents)), latents.new_ones(len(latents)))
-    steps = plan_steps(config, branches.sampler.sigmas)
+    steps = plan_steps(config, branches.sampler.sigmas, branches.sampler.switch)
     with Counter() as counter:
         for step in steps:
             if step.kind not in costs:
@@ -116,7 +116,7 @@ def _flowedit_costs(
     """Source and target, each guided or not, in one batch; one edit after the other."""
     count = 4 if config.guidance_scale > 1 else 2
     latents, prompt, condition = backbone.random_inputs(count, tuple(foreground.shape))
-    times = torch.zeros(count, device=latents.device)
+    times = torch.zeros(count)
     with Counter() as counter:
         backbone.predict(latents, times, prompt, condition)
     steps = config.num_inference_steps - config.first_step
@@ -146,5 +146,5 @@ def _branches_without_data(
         source_of=[0] * variants,
         seeds=[0] * variants,
     )
-    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
+    sampler = backbone.sampler(config.num_inference_steps, False, latent_size(latents))
     return Branches(backbone, sampler, clips, config)

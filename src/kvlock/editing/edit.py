@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kvlock.backbones.calibration import model_defaults
 from kvlock.backbones.checkpoints import family_of, known_model
-from kvlock.backbones.families import Family
+from kvlock.backbones.family import Family
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import EditRequest, StepRecord

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import EditResult, Prompt, StepRecord
-from kvlock.core.clips import Clips
+from kvlock.core.clips import Clips, latent_size
 from kvlock.core.guidance import guide
 from kvlock.core.trace import check_finite
 from kvlock.methods.options import FlowEditConfig
@@ -26,7 +26,8 @@ def edit_prepared(
     z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
     of the velocities, v_tar(z_tar) - v_src(z_src).
     """
-    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
+    size = latent_size(clips.source)
+    sampler = backbone.sampler(config.num_inference_steps, multistep=False, latent_size=size)
     predict = _predictor(backbone, clips, config)
     generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
 
@@ -67,7 +68,7 @@ def _predictor(
 
     def predict(source: Tensor, target: Tensor, timestep: Tensor) -> Tensor:
         latents = torch.cat([source, target] * (len(prompts) // 2))
-        times = timestep.to(latents.device).expand(len(latents))
+        times = timestep.expand(len(latents))
         branches = backbone.predict(latents, times, prompt, condition).chunk(len(prompts))
         if not guided:
             return branches[1] - branches[0]

@@ -1,0 +1,223 @@
+"""A tiny random pipeline of every family's real classes, and how its own `__call__` is asked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
+    WanPipeline,
+    WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
+)
+from torch import Tensor
+
+from kvlock.contract.types import EditRequest
+from kvlock.core.config import KVLockConfig
+from support import tiny
+
+TEXT_LENGTH = 16
+Latents = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One family.
+
+    row: its name in FAMILIES. size: frames, height, width of a clip of 12 tokens or more.
+    pipe: makes the pipeline, the same weights each time. attention: the names of its self-attention
+    layers, with `*` for a number; `keys` the token axis of their keys, `text` where text tokens are.
+    to_stock, from_stock: latents [B, C, F, H, W] to the pipeline's own layout, and what it gives
+    back. asked: further arguments of its call, from a request. tolerance: how far the stock
+    pipeline's latents may be from ours with the lock off, and `why` where that is not 0.
+    """
+
+    row: str
+    pipe: Callable[[], Any]
+    size: tuple[int, int, int] = (9, 32, 32)
+    attention: tuple[str, ...] = ("transformer.blocks.*.attn1",)
+    keys: int = 1
+    text: dict[str, str] = field(default_factory=dict)
+    to_stock: Latents = lambda latents: latents
+    from_stock: Callable[[Tensor, tuple[int, ...]], Tensor] = lambda latents, shape: latents
+    asked: Callable[[EditRequest], dict[str, Any]] = lambda request: {}
+    tolerance: float = 0.0
+    why: str = ""
+
+    def request(self, seed: int = 0, prompt: str = "a red cat", source: str = "a dog"):
+        """A clip of noise, of which about a third is to be edited."""
+        frames, height, width = self.size
+        generator = torch.Generator().manual_seed(100 + seed)
+        video = torch.randint(
+            0, 256, (frames, height, width, 3), generator=generator, dtype=torch.uint8
+        )
+        mask = torch.zeros(frames, height, width, dtype=torch.bool)
+        mask[:, : height // 2, seed * width // 4 : (seed + 2) * width // 4] = True
+        return EditRequest(video, mask, prompt, source, seed=seed, fps=16)
+
+    def stock(self, pipe: Any, request: EditRequest, noise: Tensor, config: KVLockConfig) -> Tensor:
+        """The latents that diffusers' own pipeline makes of this noise."""
+        frames, height, width = self.size
+        asked: dict[str, Any] = dict(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            height=height,
+            width=width,
+            num_frames=frames,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance.guidance_scale,
+            latents=self.to_stock(noise),
+            output_type="latent",
+            max_sequence_length=TEXT_LENGTH,
+        )
+        latents = pipe(**asked | self.asked(request)).frames
+        return self.from_stock(latents, tuple(noise.shape))
+
+
+def _quiet(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _wan(pipeline: Any, transformers: dict[str, Any], vae: Any = None, **settings: Any) -> Any:
+    return _quiet(
+        pipeline(
+            tokenizer=tiny.tokenizer(),
+            text_encoder=tiny.text_encoder(),
+            vae=vae or tiny.vae(),
+            scheduler=tiny.scheduler(),
+            **transformers,
+            **settings,
+        )
+    )
+
+
+def _trunk(seed: int, cls: Any = WanTransformer3DModel, **changes: Any) -> Any:
+    torch.manual_seed(seed)
+    return cls(**dict(num_layers=2) | tiny.TRANSFORMER | changes).eval()
+
+
+def _vace(seed: int) -> Any:
+    more = dict(num_layers=3, vace_layers=[0, 2], vace_in_channels=96)
+    return _trunk(seed, WanVACETransformer3DModel, **more)
+
+
+def _two_experts() -> WanPipeline:
+    experts = {"transformer": _trunk(2), "transformer_2": _trunk(12)}
+    return _wan(WanPipeline, experts, boundary_ratio=0.7)
+
+
+def _two_vace_experts() -> WanVACEPipeline:
+    experts = {"transformer": _vace(3), "transformer_2": _vace(13)}
+    return _wan(WanVACEPipeline, experts, boundary_ratio=0.7)
+
+
+def _vae_16() -> AutoencoderKLWan:
+    torch.manual_seed(1)
+    return AutoencoderKLWan(
+        base_dim=3,
+        decoder_base_dim=4,
+        z_dim=48,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+        latents_mean=[0.01 * i for i in range(48)],
+        latents_std=[1 + 0.01 * i for i in range(48)],
+    ).eval()
+
+
+def _ti2v() -> WanPipeline:
+    trunk = _trunk(5, in_channels=48, out_channels=48)
+    return _wan(WanPipeline, {"transformer": trunk}, _vae_16(), expand_timesteps=True)
+
+
+def _control(request: EditRequest) -> dict[str, Any]:
+    """VACE's own preparation, from the clip greyed out inside the mask."""
+    video = request.video.numpy() / np.float32(255)
+    video[request.mask.numpy()] = 0.5
+    mask = np.repeat(request.mask.numpy()[..., None], 3, axis=-1).astype(np.float32)
+    return dict(video=[video], mask=[mask])
+
+
+def _skyreels() -> SkyReelsV2Pipeline:
+    return _wan(SkyReelsV2Pipeline, {"transformer": _trunk(4, SkyReelsV2Transformer3DModel)})
+
+
+def _ltx() -> LTXPipeline:
+    torch.manual_seed(6)
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        cross_attention_dim=24,
+        num_layers=2,
+        caption_channels=tiny.TEXT_DIM,
+    )
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        patch_size=2,
+    )
+    vae.latents_mean += 0.01 * torch.arange(8)
+    vae.latents_std += 0.01 * torch.arange(8)
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        base_image_seq_len=4,
+        max_image_seq_len=96,
+        shift_terminal=0.1,
+    )
+    return _quiet(
+        LTXPipeline(
+            scheduler, vae.eval(), tiny.t5_encoder(), tiny.tokenizer(), transformer.eval()
+        )
+    )
+
+
+def _unpacked(latents: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return latents.transpose(1, 2).reshape(shape)
+
+
+IN_ONE_BATCH = "the stock pipeline runs both branches in one batch"
+_EXPERTS = ("transformer.blocks.*.attn1", "transformer_2.blocks.*.attn1")
+WAN = Tiny("wan2.1", tiny.wan_pipe)
+VACE = Tiny("wan2.1-vace", tiny.vace_pipe, asked=_control)
+PIPES = (
+    WAN,
+    VACE,
+    replace(WAN, row="wan2.2", pipe=_two_experts, attention=_EXPERTS),
+    replace(VACE, row="wan2.2-vace", pipe=_two_vace_experts, attention=_EXPERTS),
+    replace(WAN, row="wan2.2-5b", pipe=_ti2v, size=(9, 64, 64)),
+    Tiny(
+        "ltx",
+        _ltx,
+        (9, 32, 64),
+        ("transformer.transformer_blocks.*.attn1",),
+        to_stock=lambda latents: latents.flatten(2).transpose(1, 2),
+        from_stock=_unpacked,
+        asked=lambda request: dict(frame_rate=request.fps),
+        tolerance=1e-5,
+        why=IN_ONE_BATCH,
+    ),
+)
