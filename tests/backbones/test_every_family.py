@@ -24,7 +24,7 @@ TOY = dict(num_inference_steps=STEPS, lock_steps=3, threshold=0.02, window=3)
 FREE = dict(background_anchor="none")
 
 
-@pytest.fixture(scope="module", params=PIPES, ids=lambda tiny: tiny.row)
+@pytest.fixture(scope="module", params=PIPES, ids=lambda tiny: tiny.id)
 def tiny(request):
     """One family."""
     return request.param
@@ -142,9 +142,8 @@ class _hooked:
             for name in fnmatch.filter(self.modules, pattern):
                 if name.count(".") != pattern.count("."):
                     continue
-                text = self.tiny.text.get(pattern, "none")
                 for leaf, axis in (("norm_k", self.tiny.keys), ("to_v", 1)):
-                    hook = self._hook(f"{name}.{leaf}", axis, text)
+                    hook = self._hook(f"{name}.{leaf}", axis)
                     module = self.modules[f"{name}.{leaf}"]
                     self.handles.append(module.register_forward_hook(hook))
         return self.ran
@@ -153,11 +152,11 @@ class _hooked:
         for handle in self.handles:
             handle.remove()
 
-    def _hook(self, name, axis, text):
+    def _hook(self, name, axis):
         def hook(module, inputs, output):
             changed = output.clone()
             tokens = changed.movedim(axis, 1)
-            if text == "before":
+            if self.tiny.text == "before":
                 tokens = tokens[:, TEXT_LENGTH:]
             self.ran.append(name)
             self.run(name, tokens)
@@ -222,7 +221,7 @@ def _methods(tiny):
 
 @pytest.mark.parametrize(
     "tiny, method",
-    [pytest.param(t, m, id=f"{t.row}-{m}") for t in PIPES for m in _methods(t)],
+    [pytest.param(t, m, id=f"{t.id}-{m}") for t in PIPES for m in _methods(t)],
     indirect=["tiny"],
 )
 def test_a_sample_of_the_methods_runs_in_a_batch_and_branch_by_branch(tiny, backbone, method):

@@ -1,14 +1,18 @@
 """A tiny random pipeline of every family's real classes, and how its own `__call__` is asked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import (
+    AutoencoderKLCogVideoX,
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     LTXPipeline,
     LTXVideoTransformer3DModel,
@@ -46,12 +50,18 @@ class Tiny:
     size: tuple[int, int, int] = (9, 32, 32)
     attention: tuple[str, ...] = ("transformer.blocks.*.attn1",)
     keys: int = 1
-    text: dict[str, str] = field(default_factory=dict)
+    text: str = "none"
     to_stock: Latents = lambda latents: latents
     from_stock: Callable[[Tensor, tuple[int, ...]], Tensor] = lambda latents, shape: latents
     asked: Callable[[EditRequest], dict[str, Any]] = lambda request: {}
     tolerance: float = 0.0
     why: str = ""
+    name: str = ""
+
+    @property
+    def id(self) -> str:
+        """For the tests' names."""
+        return self.name or self.row
 
     def request(self, seed: int = 0, prompt: str = "a red cat", source: str = "a dog"):
         """A clip of noise, of which about a third is to be edited."""
@@ -195,6 +205,59 @@ def _ltx() -> LTXPipeline:
     )
 
 
+def _cogvideox(**changes: Any) -> CogVideoXPipeline:
+    torch.manual_seed(7)
+    settings: dict[str, Any] = dict(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=2,
+        text_embed_dim=tiny.TEXT_DIM,
+        num_layers=2,
+        sample_width=12,
+        sample_height=8,
+        sample_frames=9,
+        patch_size=2,
+        max_text_seq_length=TEXT_LENGTH,
+    )
+    transformer = CogVideoXTransformer3DModel(**settings | changes).eval()
+    vae = AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+    ).eval()
+    scheduler = CogVideoXDDIMScheduler(
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+    return _quiet(
+        CogVideoXPipeline(tiny.tokenizer(), tiny.t5_encoder(), vae, transformer, scheduler)
+    )
+
+
+def _cogvideox_5b() -> CogVideoXPipeline:
+    return _cogvideox(use_rotary_positional_embeddings=True)
+
+
+def _cogvideox_15() -> CogVideoXPipeline:
+    return _cogvideox(use_rotary_positional_embeddings=True, patch_size_t=2, patch_bias=False)
+
+
+def _pairs(latents: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Frames before channels and one by one -> pairs of frames as channels."""
+    return latents.unflatten(1, (-1, 2)).permute(0, 3, 2, 1, 4, 5).reshape(shape)
+
+
+def _one_by_one(latents: Tensor) -> Tensor:
+    return latents.unflatten(1, (-1, 2)).permute(0, 3, 2, 1, 4, 5).flatten(1, 2)
+
+
 def _unpacked(latents: Tensor, shape: tuple[int, ...]) -> Tensor:
     return latents.transpose(1, 2).reshape(shape)
 
@@ -203,6 +266,18 @@ IN_ONE_BATCH = "the stock pipeline runs both branches in one batch"
 _EXPERTS = ("transformer.blocks.*.attn1", "transformer_2.blocks.*.attn1")
 WAN = Tiny("wan2.1", tiny.wan_pipe)
 VACE = Tiny("wan2.1-vace", tiny.vace_pipe, asked=_control)
+COGVIDEOX = Tiny(
+    "cogvideox",
+    _cogvideox,
+    (9, 32, 48),
+    ("transformer.transformer_blocks.*.attn1",),
+    keys=2,
+    text="before",
+    to_stock=lambda latents: latents.transpose(1, 2),
+    from_stock=lambda latents, shape: latents.transpose(1, 2),
+    tolerance=1e-5,
+    why=IN_ONE_BATCH,
+)
 PIPES = (
     WAN,
     VACE,
@@ -219,5 +294,15 @@ PIPES = (
         asked=lambda request: dict(frame_rate=request.fps),
         tolerance=1e-5,
         why=IN_ONE_BATCH,
+    ),
+    COGVIDEOX,
+    replace(COGVIDEOX, name="cogvideox, rotary", pipe=_cogvideox_5b),
+    replace(
+        COGVIDEOX,
+        row="cogvideox1.5",
+        pipe=_cogvideox_15,
+        size=(17, 32, 48),
+        to_stock=_one_by_one,
+        from_stock=_pairs,
     ),
 )

@@ -116,6 +116,42 @@ LTX = Family(
         shift_terminal=0.1,
     ),
 )
+_COGVIDEOX: dict[str, Any] = dict(
+    pipeline="CogVideoXPipeline",
+    transformer="CogVideoXTransformer3DModel",
+    vae="AutoencoderKLCogVideoX",
+    text_encoder="T5EncoderModel",
+    adapter="kvlock.backbones.cogvideox:CogVideoXBackbone",
+    takes_control=False,
+    depth=Depth("num_layers"),
+    flow_matching=False,
+    max_sequence_length=226,
+    options={"guidance_scale": 6.0},
+    text_config=T5_XXL,
+    scheduler=dict(
+        _class_name="CogVideoXDDIMScheduler",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    ),
+)
+COGVIDEOX = Family(
+    "cogvideox",
+    published={"text_embed_dim": 4096, "patch_size_t": None},
+    size=(480, 720),
+    max_frames=49,
+    fps=8,
+    **_COGVIDEOX,
+)
+COGVIDEOX_15 = Family(
+    "cogvideox1.5",
+    published={"text_embed_dim": 4096, "patch_size_t": 2},
+    size=(768, 1360),
+    max_frames=81,
+    fps=16,
+    **_COGVIDEOX,
+)
 _SHAPES: dict[str, Any] = dict(
     published={"text_dim": 128},
     size=(96, 96),
@@ -135,6 +171,8 @@ FAMILIES = (
     WAN_22_VACE,
     WAN_22_SMALL,
     LTX,
+    COGVIDEOX,
+    COGVIDEOX_15,
     replace(WAN_T2V, name="shapes-t2v", **_SHAPES),
     replace(WAN_VACE, name="shapes", **_SHAPES),
 )
@@ -146,15 +184,19 @@ def recognised(
     """The row of a pipeline's class, its transformer's config and its own; None for no row's class.
 
     index: what model_index.json says. Of a config that is no published one, only the classes are
-    known.
+    known, by the row that agrees in most.
     """
     rows = [row for row in FAMILIES if row.pipeline == pipeline]
     marked = [row for row in rows if row.marks and all(index.get(name) for name in row.marks)]
     rows = marked or [row for row in rows if not row.marks]
-    for row in rows:
-        if all(transformer.get(name) == value for name, value in row.published.items()):
-            return row
-    return classes_of(rows[0]) if rows else None
+    if not rows:
+        return None
+
+    def agreeing(row: Family) -> int:
+        return sum(transformer.get(name) == value for name, value in row.published.items())
+
+    best = max(rows, key=agreeing)
+    return best if agreeing(best) == len(best.published) else classes_of(best)
 
 
 def recognised_pipe(pipe: Any) -> Family:

@@ -42,6 +42,12 @@ _SMALL_VACE: dict[str, Any] = dict(_SMALL_WAN, vace_layers=list(range(0, 30, 2))
 _WAN_5B: dict[str, Any] = dict(
     in_channels=48, out_channels=48, num_attention_heads=24, ffn_dim=14336, num_layers=30
 )
+_COGVIDEOX_5B: dict[str, Any] = dict(
+    num_attention_heads=48, num_layers=42, use_rotary_positional_embeddings=True
+)
+_COGVIDEOX_15: dict[str, Any] = dict(
+    _COGVIDEOX_5B, patch_size_t=2, patch_bias=False, sample_height=300, sample_width=300
+)
 _WAN_VAE_16: dict[str, Any] = dict(
     z_dim=48,
     base_dim=160,
@@ -86,7 +92,26 @@ KNOWN_MODELS = (
         architecture=_WAN_5B,
         vae=_WAN_VAE_16,
     ),
-    KnownModel("ltx-video-2b", "Lightricks/LTX-Video", "ltx", 1923, 14.9, "LTX-Video open weights"),
+    KnownModel("ltx-video-2b", "Lightricks/LTX-Video", "ltx", 1923, 15.0, "LTX-Video open weights"),
+    KnownModel("cogvideox-2b", "THUDM/CogVideoX-2b", "cogvideox", 1694, 13.8),
+    KnownModel(
+        "cogvideox-5b",
+        "THUDM/CogVideoX-5b",
+        "cogvideox",
+        5570,
+        21.5,
+        "CogVideoX licence",
+        architecture=_COGVIDEOX_5B,
+    ),
+    KnownModel(
+        "cogvideox1.5-5b",
+        "THUDM/CogVideoX1.5-5B",
+        "cogvideox1.5",
+        5570,
+        21.5,
+        "CogVideoX licence",
+        architecture=_COGVIDEOX_15,
+    ),
 )
 
 

@@ -10,6 +10,7 @@ import transformers
 from safetensors import SafetensorError
 
 from kvlock.backbones.checkpoints import checkpoint_folder, family_of
+from kvlock.backbones.diffusion import check_v_prediction
 from kvlock.backbones.families import recognised_pipe
 from kvlock.backbones.family import Family, Size
 from kvlock.backbones.integrity import check_finite, check_keys, check_tied
@@ -41,7 +42,7 @@ def load_backbone(
     tile, in less memory. `compile_blocks` compiles the transformer's blocks (torch.compile) when
     they first run. Raises ValueError for an unknown model, device, dtype or offload, a folder that
     lacks a file or holds pickled weights, weights that are not the model's own and finite, or a
-    scheduler that is not flow matching.
+    scheduler that the family's equations do not rest on.
     """
     _check_name(model)
     model = str(model)
@@ -72,10 +73,10 @@ def load_backbone(
 def backbone_of(pipe: Any) -> Any:
     """A Backbone on a pipeline that is loaded already, whose parts stay where they are.
 
-    Raises ValueError for a pipeline of no known family, or a scheduler that is not flow matching.
+    Raises ValueError for a pipeline of no known family, or a scheduler that is not its kind.
     """
     family = recognised_pipe(pipe)
-    check_flow_matching(pipe.scheduler)
+    _check_scheduler(family, pipe)
     return family.adapter_class()(pipe)
 
 
@@ -105,8 +106,14 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
             loaded[part] = _load_part(library, name, folder, part, dtype)
         check_tied(folder / "text_encoder", loaded["text_encoder"])
         pipe = _from_pretrained(pipeline, folder, **loaded)
-    check_flow_matching(pipe.scheduler)
+    _check_scheduler(family, pipe)
     return pipe
+
+
+def _check_scheduler(family: Family, pipe: Any) -> None:
+    """Raise ValueError for a scheduler on which the family's equations do not rest."""
+    check = check_flow_matching if family.flow_matching else check_v_prediction
+    check(pipe.scheduler)
 
 
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:

@@ -27,6 +27,11 @@ def with_flow_shift(scheduler: SchedulerMixin, flow_shift: float | None) -> Sche
     """The scheduler with another timestep shift, whatever the clip's size; unchanged for None."""
     if flow_shift is None:
         return scheduler
+    if not any(name in scheduler.config for name in SHIFT_FIELDS):
+        raise ValueError(
+            f"flow_shift is {flow_shift}, but {type(scheduler).__name__} has no timestep shift; "
+            "leave it out"
+        )
     changes: dict[str, Any] = {next(n for n in SHIFT_FIELDS if n in scheduler.config): flow_shift}
     if scheduler.config.get("use_dynamic_shifting"):
         changes["use_dynamic_shifting"] = False

@@ -26,6 +26,7 @@ from kvlock.media.fit import Fit, fit_mask, unfit_video
 from kvlock.media.mask_files import dilate_mask, read_mask
 from kvlock.media.video import read_video
 from kvlock.methods.catalogue import CALIBRATED, check_model, method_config
+from kvlock.methods.edit import check_predictions
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
 
@@ -84,6 +85,7 @@ def plan(job: EditJob) -> EditPlan:
     dtype = resolve_dtype(job.dtype, str(device))
     family = family_of(job.model)
     config = job.config or _config(job, family)
+    check_predictions(config, family.flow_matching)
     clip, mask, notes = _read(job, family)
     estimator = Estimator(job.model, dtype)
     area = family.size if job.size == "auto" else None if job.size == "keep" else job.size
