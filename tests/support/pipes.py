@@ -8,14 +8,23 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
     AutoencoderKLLTXVideo,
+    AutoencoderKLMochi,
     AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    MochiPipeline,
+    MochiTransformer3DModel,
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     WanPipeline,
@@ -23,7 +32,16 @@ from diffusers import (
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
+from diffusers.guiders import ClassifierFreeGuidance
 from torch import Tensor
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    LlamaConfig,
+    LlamaModel,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
+)
 
 from kvlock.contract.types import EditRequest
 from kvlock.core.config import KVLockConfig
@@ -41,7 +59,7 @@ class Tiny:
     pipe: makes the pipeline, the same weights each time. attention: the names of its self-attention
     layers, with `*` for a number; `keys` the token axis of their keys, `text` where text tokens are.
     to_stock, from_stock: latents [B, C, F, H, W] to the pipeline's own layout, and what it gives
-    back. asked: further arguments of its call, from a request. tolerance: how far the stock
+    back. asked: further arguments of its call, from a request; unasked: what it does not take. tolerance: how far the stock
     pipeline's latents may be from ours with the lock off, and `why` where that is not 0.
     """
 
@@ -54,6 +72,7 @@ class Tiny:
     to_stock: Latents = lambda latents: latents
     from_stock: Callable[[Tensor, tuple[int, ...]], Tensor] = lambda latents, shape: latents
     asked: Callable[[EditRequest], dict[str, Any]] = lambda request: {}
+    unasked: tuple[str, ...] = ()
     tolerance: float = 0.0
     why: str = ""
     name: str = ""
@@ -89,6 +108,7 @@ class Tiny:
             output_type="latent",
             max_sequence_length=TEXT_LENGTH,
         )
+        asked = {name: value for name, value in asked.items() if name not in self.unasked}
         latents = pipe(**asked | self.asked(request)).frames
         return self.from_stock(latents, tuple(noise.shape))
 
@@ -262,6 +282,158 @@ def _unpacked(latents: Tensor, shape: tuple[int, ...]) -> Tensor:
     return latents.transpose(1, 2).reshape(shape)
 
 
+def _mochi() -> MochiPipeline:
+    torch.manual_seed(8)
+    transformer = MochiTransformer3DModel(
+        patch_size=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=3,
+        pooled_projection_dim=16,
+        in_channels=12,
+        text_embed_dim=tiny.TEXT_DIM,
+        time_embed_dim=4,
+        max_sequence_length=TEXT_LENGTH,
+    ).eval()
+    torch.nn.init.normal_(transformer.pos_frequencies)
+    vae = AutoencoderKLMochi(
+        encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32),
+        layers_per_block=(1, 1, 1, 1, 1),
+    ).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    return _quiet(
+        MochiPipeline(scheduler, vae, tiny.t5_encoder(), tiny.tokenizer(), transformer)
+    )
+
+
+def _llama() -> LlamaModel:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tiny.WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return LlamaModel(config).eval()
+
+
+def _clip() -> CLIPTextModel:
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=len(tiny.WORDS),
+        hidden_size=8,
+        projection_dim=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return CLIPTextModel(config).eval()
+
+
+def _hunyuan() -> HunyuanVideoPipeline:
+    torch.manual_seed(9)
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=10,
+        num_layers=2,
+        num_single_layers=2,
+        num_refiner_layers=1,
+        patch_size=2,
+        patch_size_t=1,
+        guidance_embeds=True,
+        text_embed_dim=16,
+        pooled_projection_dim=8,
+        rope_axes_dim=(2, 4, 4),
+    ).eval()
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+    ).eval()
+    return _quiet(
+        HunyuanVideoPipeline(
+            text_encoder=_llama(),
+            tokenizer=tiny.tokenizer(),
+            transformer=transformer,
+            vae=vae,
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+            text_encoder_2=_clip(),
+            tokenizer_2=tiny.tokenizer(),
+        )
+    )
+
+
+def _qwen() -> Qwen2_5_VLTextModel:
+    torch.manual_seed(0)
+    config = Qwen2_5_VLTextConfig(
+        vocab_size=len(tiny.WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[1, 1, 2]),
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return Qwen2_5_VLTextModel(config).eval()
+
+
+CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+
+
+def _hunyuan_15() -> HunyuanVideo15Pipeline:
+    torch.manual_seed(10)
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        text_embed_2_dim=tiny.TEXT_DIM,
+        image_embed_dim=12,
+        rope_axes_dim=(2, 2, 4),
+        target_size=32,
+        task_type="t2v",
+    ).eval()
+    vae = AutoencoderKLHunyuanVideo15(
+        latent_channels=4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        spatial_compression_ratio=8,
+    ).eval()
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = CHAT
+    return _quiet(
+        HunyuanVideo15Pipeline(
+            text_encoder=_qwen(),
+            tokenizer=tokenizer,
+            transformer=transformer,
+            vae=vae,
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
+            text_encoder_2=tiny.t5_encoder(),
+            tokenizer_2=tiny.tokenizer(),
+            guider=ClassifierFreeGuidance(guidance_scale=5.0),
+        )
+    )
+
+
 IN_ONE_BATCH = "the stock pipeline runs both branches in one batch"
 _EXPERTS = ("transformer.blocks.*.attn1", "transformer_2.blocks.*.attn1")
 WAN = Tiny("wan2.1", tiny.wan_pipe)
@@ -297,6 +469,31 @@ PIPES = (
     ),
     COGVIDEOX,
     replace(COGVIDEOX, name="cogvideox, rotary", pipe=_cogvideox_5b),
+    Tiny(
+        "hunyuan-video1.5",
+        _hunyuan_15,
+        attention=("transformer.transformer_blocks.*.attn",),
+        unasked=("guidance_scale", "max_sequence_length"),
+    ),
+    replace(WAN, row="skyreels-v2", pipe=_skyreels),
+    Tiny(
+        "hunyuan-video",
+        _hunyuan,
+        attention=(
+            "transformer.transformer_blocks.*.attn",
+            "transformer.single_transformer_blocks.*.attn",
+        ),
+        text="after",
+        asked=lambda request: dict(true_cfg_scale=5.0, guidance_scale=6.0),
+    ),
+    Tiny(
+        "mochi",
+        _mochi,
+        (13, 32, 48),
+        ("transformer.transformer_blocks.*.attn1",),
+        tolerance=1e-5,
+        why=IN_ONE_BATCH,
+    ),
     replace(
         COGVIDEOX,
         row="cogvideox1.5",

@@ -8,6 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from kvlock.backbones.family import Depth, Family, classes_of
+from kvlock.backbones.other_families import (
+    COGVIDEOX,
+    COGVIDEOX_15,
+    HUNYUAN,
+    HUNYUAN_15,
+    LTX,
+    MOCHI,
+)
 
 # What Wan 2.1 and VACE put for an empty negative prompt, word for word:
 # github.com/Wan-Video/Wan2.1, wan/configs/shared_config.py, sample_neg_prompt.
@@ -79,78 +87,17 @@ WAN_22_SMALL = replace(
     fps=24,
     flow_shifts={},
 )
-# As in diffusers' example; the scheduler as its conversion script writes it.
-T5_XXL = dict(
-    vocab_size=32128,
-    d_model=4096,
-    d_kv=64,
-    d_ff=10240,
-    num_layers=24,
-    num_heads=64,
-    feed_forward_proj="gated-gelu",
-)
-LTX = Family(
-    "ltx",
-    pipeline="LTXPipeline",
-    transformer="LTXVideoTransformer3DModel",
-    vae="AutoencoderKLLTXVideo",
-    text_encoder="T5EncoderModel",
-    adapter="kvlock.backbones.ltx:LTXBackbone",
-    takes_control=False,
-    depth=Depth("num_layers"),
-    published={"caption_channels": 4096},
-    size=(512, 704),
-    max_frames=257,
-    fps=25,
-    negative_prompt="worst quality, inconsistent motion, blurry, jittery, distorted",
-    max_sequence_length=128,
-    options={"guidance_scale": 3.0},
-    text_config=T5_XXL,
-    scheduler=dict(
-        _class_name="FlowMatchEulerDiscreteScheduler",
-        use_dynamic_shifting=True,
-        base_shift=0.95,
-        max_shift=2.05,
-        base_image_seq_len=1024,
-        max_image_seq_len=4096,
-        shift_terminal=0.1,
-    ),
-)
-_COGVIDEOX: dict[str, Any] = dict(
-    pipeline="CogVideoXPipeline",
-    transformer="CogVideoXTransformer3DModel",
-    vae="AutoencoderKLCogVideoX",
-    text_encoder="T5EncoderModel",
-    adapter="kvlock.backbones.cogvideox:CogVideoXBackbone",
-    takes_control=False,
-    depth=Depth("num_layers"),
-    flow_matching=False,
-    max_sequence_length=226,
+# As in diffusers' example: 540p.
+SKYREELS = replace(
+    WAN_T2V,
+    name="skyreels-v2",
+    pipeline="SkyReelsV2Pipeline",
+    transformer="SkyReelsV2Transformer3DModel",
+    size=(544, 960),
+    max_frames=97,
+    fps=24,
+    flow_shifts={(544, 960): 8.0},
     options={"guidance_scale": 6.0},
-    text_config=T5_XXL,
-    scheduler=dict(
-        _class_name="CogVideoXDDIMScheduler",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    ),
-)
-COGVIDEOX = Family(
-    "cogvideox",
-    published={"text_embed_dim": 4096, "patch_size_t": None},
-    size=(480, 720),
-    max_frames=49,
-    fps=8,
-    **_COGVIDEOX,
-)
-COGVIDEOX_15 = Family(
-    "cogvideox1.5",
-    published={"text_embed_dim": 4096, "patch_size_t": 2},
-    size=(768, 1360),
-    max_frames=81,
-    fps=16,
-    **_COGVIDEOX,
 )
 _SHAPES: dict[str, Any] = dict(
     published={"text_dim": 128},
@@ -173,6 +120,10 @@ FAMILIES = (
     LTX,
     COGVIDEOX,
     COGVIDEOX_15,
+    HUNYUAN_15,
+    SKYREELS,
+    HUNYUAN,
+    MOCHI,
     replace(WAN_T2V, name="shapes-t2v", **_SHAPES),
     replace(WAN_VACE, name="shapes", **_SHAPES),
 )

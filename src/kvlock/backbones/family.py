@@ -48,7 +48,9 @@ class Family:
     shown the source outside the mask; without it, the lock alone ties the edit to the source.
     marks: fields of the pipeline's own config that tell this row from others of its class.
     modules: further parts of the pipeline that have weights, by the names of their classes.
-    flow_matching: whether predictions are velocities.
+    flow_matching: whether predictions are velocities. embedded_guidance: whether guidance is a
+    number that the model reads, so that there is no unconditional branch. counted: whether costs
+    can be counted without weights; not where a forward looks at its data.
     published: values in the transformer's config by which the published checkpoints are known.
     All below holds for those alone: size (height, width), whose area clips are scaled to;
     max_frames, fps: what the model was trained on; negative_prompt: of the unconditional branch
@@ -68,6 +70,8 @@ class Family:
     marks: dict[str, Any] = field(default_factory=dict, hash=False)
     modules: dict[str, str] = field(default_factory=dict, hash=False)
     flow_matching: bool = True
+    embedded_guidance: bool = False
+    counted: bool = True
     published: dict[str, Any] = field(default_factory=dict, hash=False)
     default_method: str = "kv-lock"
     size: Size | None = None
@@ -116,6 +120,6 @@ def classes_of(row: Family) -> Family:
     """What is known where the classes are the row's and the checkpoint is not a published one."""
     known = (
         "name pipeline transformer vae text_encoder adapter takes_control depth marks modules "
-        "flow_matching default_method"
+        "flow_matching embedded_guidance counted default_method"
     )
     return Family(**{name: getattr(row, name) for name in known.split()})
