@@ -1,7 +1,9 @@
 """What must hold of every family, on tiny random pipelines of its real classes."""
 
 import fnmatch
+import re
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -13,9 +15,13 @@ from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import latent_foreground, token_foreground
 from kvlock.core.schedule import plan_steps
 from kvlock.editing.clips import edit
+from kvlock.editing.edit import plan
+from kvlock.editing.job import EditJob
+from kvlock.media.clip import Clip
 from kvlock.methods.catalogue import CALIBRATED, METHODS
 from kvlock.methods.edit import edit_clips
 from kvlock.methods.options import with_options
+from kvlock.methods.refusals import refusal
 from support.edits import BATCHED, SEQUENTIAL, branches_of, latents_of, watched
 from support.pipes import PIPES, TEXT_LENGTH
 
@@ -226,22 +232,18 @@ def _methods(tiny):
 )
 def test_a_sample_of_the_methods_runs_in_a_batch_and_branch_by_branch(tiny, backbone, method):
     settings, request = _config(method), tiny.request()
-    if not _runs(backbone, settings):
-        with pytest.raises(ValueError, match="take a method"):
+    reason = refusal(settings, backbone)
+    if reason:
+        with pytest.raises(ValueError, match=re.escape(reason)):
             edit_clips(backbone, [request], settings)
+        assert tiny.refuses(settings)
         return
+    assert not tiny.refuses(settings)
     batched = latents_of(backbone, [request], settings)
     assert torch.isfinite(batched).all()
     if isinstance(settings, KVLockConfig):
         sequential = latents_of(backbone, [request], settings, SEQUENTIAL)
         torch.testing.assert_close(batched, sequential, atol=2e-4, rtol=1e-3)
-
-
-def _runs(backbone, settings):
-    walks = not isinstance(settings, KVLockConfig) or settings.source.inversion
-    drops = isinstance(settings, KVLockConfig) and settings.drop
-    packs = hasattr(backbone, "predict_packed")
-    return (backbone.flow_matching or not walks) and (packs or not drops)
 
 
 def test_a_saved_pipeline_is_loaded_as_its_family(tiny, backbone, tmp_path):
@@ -251,3 +253,9 @@ def test_a_saved_pipeline_is_loaded_as_its_family(tiny, backbone, tmp_path):
     settings, request = _config("rigid", num_inference_steps=2, lock_steps=1), tiny.request()
     expected = latents_of(backbone, [request], settings)
     assert torch.equal(latents_of(loaded, [request], settings), expected)
+    clip = Clip(request.video, Fraction(16), (), Fraction(1), tmp_path / "clip.mp4")
+    job = EditJob(clip, request.mask, ("a red cat",), str(tmp_path / "model"), size="keep")
+    planned = plan(job)
+    assert planned.family.name == tiny.row and planned.fit.source == planned.fit.model == tiny.size
+    assert planned.requests[0].fps == 16
+    assert (planned.peak_bytes is not None) == planned.family.counted

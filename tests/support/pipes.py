@@ -76,6 +76,15 @@ class Tiny:
     tolerance: float = 0.0
     why: str = ""
     name: str = ""
+    packs: bool = False
+    velocities: bool = True
+
+    def refuses(self, config: Any) -> bool:
+        """Whether a method makes no sense on it: it drops, or goes by velocities."""
+        if not isinstance(config, KVLockConfig):
+            return not self.velocities
+        walks = config.source.inversion or config.guidance.zero_init_steps
+        return bool(walks and not self.velocities or config.drop and not self.packs)
 
     @property
     def id(self) -> str:
@@ -93,7 +102,9 @@ class Tiny:
         mask[:, : height // 2, seed * width // 4 : (seed + 2) * width // 4] = True
         return EditRequest(video, mask, prompt, source, seed=seed, fps=16)
 
-    def stock(self, pipe: Any, request: EditRequest, noise: Tensor, config: KVLockConfig) -> Tensor:
+    def stock(
+        self, pipe: Any, request: EditRequest, noise: Tensor, config: KVLockConfig, **more: Any
+    ) -> Tensor:
         """The latents that diffusers' own pipeline makes of this noise."""
         frames, height, width = self.size
         asked: dict[str, Any] = dict(
@@ -109,7 +120,7 @@ class Tiny:
             max_sequence_length=TEXT_LENGTH,
         )
         asked = {name: value for name, value in asked.items() if name not in self.unasked}
-        latents = pipe(**asked | self.asked(request)).frames
+        latents = pipe(**asked | self.asked(request) | more).frames
         return self.from_stock(latents, tuple(noise.shape))
 
 
@@ -436,8 +447,8 @@ def _hunyuan_15() -> HunyuanVideo15Pipeline:
 
 IN_ONE_BATCH = "the stock pipeline runs both branches in one batch"
 _EXPERTS = ("transformer.blocks.*.attn1", "transformer_2.blocks.*.attn1")
-WAN = Tiny("wan2.1", tiny.wan_pipe)
-VACE = Tiny("wan2.1-vace", tiny.vace_pipe, asked=_control)
+WAN = Tiny("wan2.1", tiny.wan_pipe, packs=True)
+VACE = Tiny("wan2.1-vace", tiny.vace_pipe, asked=_control, packs=True)
 COGVIDEOX = Tiny(
     "cogvideox",
     _cogvideox,
@@ -445,6 +456,7 @@ COGVIDEOX = Tiny(
     ("transformer.transformer_blocks.*.attn1",),
     keys=2,
     text="before",
+    velocities=False,
     to_stock=lambda latents: latents.transpose(1, 2),
     from_stock=lambda latents, shape: latents.transpose(1, 2),
     tolerance=1e-5,

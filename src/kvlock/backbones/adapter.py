@@ -44,6 +44,11 @@ class Adapter:
         return self.spec.flow_matching
 
     @property
+    def embedded_guidance(self) -> bool:
+        """Whether guidance is a number that the model reads."""
+        return self.spec.embedded_guidance
+
+    @property
     def needs_anchor(self) -> bool:
         """Whether nothing but the lock ties the edit to the source."""
         return not self.spec.takes_control

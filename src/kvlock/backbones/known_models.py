@@ -112,6 +112,32 @@ KNOWN_MODELS = (
         "CogVideoX licence",
         architecture=_COGVIDEOX_15,
     ),
+    KnownModel(
+        "hunyuan-video1.5-480p",
+        "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
+        "hunyuan-video1.5",
+        8327,
+        36.2,
+        "Tencent Hunyuan licence",
+    ),
+    KnownModel(
+        "skyreels-v2-14b-540p",
+        "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers",
+        "skyreels-v2",
+        14288,
+        40.4,
+        "Skywork licence",
+        architecture=dict(num_attention_heads=40, num_layers=40, ffn_dim=13824),
+    ),
+    KnownModel(
+        "hunyuan-video",
+        "hunyuanvideo-community/HunyuanVideo",
+        "hunyuan-video",
+        12821,
+        41.9,
+        "Tencent Hunyuan licence",
+    ),
+    KnownModel("mochi-1", "genmo/mochi-1-preview", "mochi", 10028, 31.4),
 )
 
 

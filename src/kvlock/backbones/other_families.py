@@ -111,7 +111,6 @@ HUNYUAN = Family(
     size=(720, 1280),
     max_frames=129,
     fps=24,
-    flow_shifts={(720, 1280): 7.0},
     max_sequence_length=256,
     options={"guidance_scale": 1.0},
     scheduler=_EULER,

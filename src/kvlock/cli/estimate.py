@@ -28,6 +28,15 @@ MODES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def _modes(estimator: "Estimator") -> list[tuple[str, tuple[str, dict[str, Any]]]]:
+    """Those that the model can run."""
+    from kvlock.methods.catalogue import METHODS
+    from kvlock.methods.refusals import refusal
+
+    backbone = estimator.backbone
+    return [(n, mode) for n, mode in MODES.items() if not refusal(METHODS[mode[0]], backbone)]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Forwards, operations, time and memory of each method. Nothing is loaded but configs."""
@@ -73,12 +82,18 @@ class Estimate:
             "bfloat16" if self.gpu and self.dtype == "auto" else self.dtype, str(device)
         )
         estimator = Estimator(self.model, dtype)
+        family = estimator.backbone.spec
+        if not family.counted:
+            raise ValueError(
+                f"costs of {family.name} cannot be counted without weights, since its forward looks "
+                "at data; kvlock models lists others"
+            )
         place = self._place(estimator, device, video_size)
         rates = self._rates(estimator, device)
         table = Table("method", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
         rows, plain_seconds = [], 0.0
         bar = Console(stderr=True)
-        for name, (method, way) in track(MODES.items(), "counting", console=bar, transient=True):
+        for name, (method, way) in track(_modes(estimator), "counting", console=bar, transient=True):
             cost, need, flags = self._mode(estimator, place, method, way)
             seconds = rates.seconds(cost) / self.variants
             plain_seconds = plain_seconds or seconds

@@ -83,6 +83,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def embedded_guidance(self) -> bool:
+        """Whether guidance is a number that the model reads, without an unconditional branch."""
+        ...
+
+    @property
     def needs_anchor(self) -> bool:
         """Whether nothing but the lock ties the edit to the source."""
         ...

@@ -26,9 +26,9 @@ from kvlock.media.fit import Fit, fit_mask, unfit_video
 from kvlock.media.mask_files import dilate_mask, read_mask
 from kvlock.media.video import read_video
 from kvlock.methods.catalogue import CALIBRATED, check_model, method_config
-from kvlock.methods.edit import check_predictions
 from kvlock.methods.execution import Execution
-from kvlock.methods.options import MethodConfig
+from kvlock.methods.options import MethodConfig, flat
+from kvlock.methods.refusals import check_runs
 
 MOST_FRAMES = 1024  # of models whose own limit is not known
 TOY_AREA = 10  # times the toy's own area: a real clip, most likely
@@ -85,9 +85,9 @@ def plan(job: EditJob) -> EditPlan:
     dtype = resolve_dtype(job.dtype, str(device))
     family = family_of(job.model)
     config = job.config or _config(job, family)
-    check_predictions(config, family.flow_matching)
     clip, mask, notes = _read(job, family)
     estimator = Estimator(job.model, dtype)
+    check_runs(config, estimator.backbone)
     area = family.size if job.size == "auto" else None if job.size == "keep" else job.size
     fit = fit_of(estimator.backbone, clip_size(clip.frames), area, family.max_frames or MOST_FRAMES)
     notes += [f"clip: {fit.sentence(job.composite)}", *_warnings(job, clip, mask)]
@@ -95,9 +95,12 @@ def plan(job: EditJob) -> EditPlan:
     stride = estimator.backbone.vae_stride
     foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
     place = Place(device, fit.model, foreground, len(requests))
-    execution = choose_execution(estimator, config, place, job.execution)
-    notes += _chosen(job, execution)
-    peak = check_memory(estimator, config, execution, place) if job.memory_check else None
+    execution, peak = Execution(**{"branches": "sequential"} | job.execution), None
+    if family.counted:
+        execution = choose_execution(estimator, config, place, job.execution)
+    if family.counted and job.memory_check:
+        peak = check_memory(estimator, config, execution, place)
+    notes += [*_chosen(job, execution), *_family_notes(family, config)]
     return EditPlan(
         job, family, clip, mask, config, execution, fit, tuple(requests), peak, tuple(notes)
     )
@@ -137,6 +140,11 @@ def run(
 def _config(job: EditJob, family: Family) -> MethodConfig:
     """The model's defaults, then the method's options, then what was asked."""
     check_model(job.method, family.takes_control)
+    if "guidance_scale_2" in job.options and len(family.experts) < 2:
+        raise ValueError(
+            f"guidance_scale_2 is {job.options['guidance_scale_2']!r}, but {family.name} has one "
+            "expert; leave it out"
+        )
     defaults = model_defaults(job.model, job.method in CALIBRATED)
     return method_config(job.method, defaults, dict(job.options))
 
@@ -159,7 +167,13 @@ def _requests(job: EditJob, family: Family, clip: Clip, mask: Tensor) -> list[Ed
     """One a variant, of the same tensors."""
     negative = family.negative_prompt if job.negative_prompt is None else job.negative_prompt
     base = EditRequest(
-        clip.frames, mask, "", job.source_prompt, negative, 0, job.first_background_seed
+        clip.frames,
+        mask,
+        "",
+        job.source_prompt,
+        negative,
+        background_seed=job.first_background_seed,
+        fps=float(clip.rate),
     )
     return [replace(base, prompt=prompt, seed=seed) for prompt, seed in job.variants]
 
@@ -191,6 +205,19 @@ def _toy_words() -> list[str]:
     from kvlock.shapes.checkpoint import VOCABULARY
 
     return VOCABULARY
+
+
+def _family_notes(family: Family, config: MethodConfig) -> list[str]:
+    """What is another with this family than with most."""
+    notes = []
+    if not family.counted:
+        notes.append(f"memory: not known for {family.name}; --offload model needs less")
+    if family.embedded_guidance and flat(config)["guidance_scale"] == 1:
+        notes.append(
+            f"{family.name} reads its guidance as a number, so omega has nothing to act on and "
+            "alpha alone is scheduled; a --guidance-scale above 1 adds an unconditional branch"
+        )
+    return notes
 
 
 def _chosen(job: EditJob, execution: Execution) -> list[str]:

@@ -15,6 +15,7 @@ from kvlock.core.plugs import Forwards
 from kvlock.methods import flowedit
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
+from kvlock.methods.refusals import check_runs
 
 DEFAULT = Execution()
 
@@ -27,7 +28,7 @@ def edit_clips(
     on_step: OnStep | None = None,
 ) -> list[EditResult]:
     """Edit clips of the same size together; as `kvlock.core.edit.edit_clips` for every method."""
-    check_predictions(config, backbone.flow_matching)
+    check_runs(config, backbone)
     with torch.no_grad():
         clips = prepare_clips(backbone, requests)
     return edit_prepared(backbone, clips, config, execution, on_step)
@@ -41,29 +42,11 @@ def edit_prepared(
     on_step: OnStep | None = None,
 ) -> list[EditResult]:
     """The same for clips that are prepared."""
-    check_predictions(config, backbone.flow_matching)
+    check_runs(config, backbone)
     if isinstance(config, KVLockConfig):
         make_forwards = forwards_of(config, execution)
         return kv_lock.edit_prepared(backbone, clips, config, on_step, make_forwards)
     return flowedit.edit_prepared(backbone, clips, config, on_step)
-
-
-def check_predictions(config: MethodConfig, flow_matching: bool) -> None:
-    """Raise ValueError where a method walks by velocities and the model predicts none."""
-    if flow_matching:
-        return
-    if not isinstance(config, KVLockConfig):
-        needs = "FlowEdit"
-    elif config.source.inversion:
-        needs = "the inversion"
-    elif config.guidance.zero_init_steps:
-        needs = f"zero_init_steps={config.guidance.zero_init_steps}"
-    else:
-        return
-    raise ValueError(
-        f"{needs} goes by velocities of flow matching, and this model family predicts v on a "
-        "diffusion schedule; take a method that does not, such as kv-lock or constant"
-    )
 
 
 def forwards_of(

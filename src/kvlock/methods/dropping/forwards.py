@@ -28,11 +28,7 @@ class Dropped:
     ):
         """foreground: the clips' own latents bool [B, F, H, W], or the same where theirs has no data."""
         clips, patch_size = branches.clips, branches.backbone.patch_size
-        if not hasattr(branches.backbone, "predict_packed"):
-            raise ValueError(
-                "this model family cannot drop the background yet; take a method that does not, "
-                "such as kv-lock or constant"
-            )
+        assert hasattr(branches.backbone, "predict_packed"), "see methods/refusals.py"
         foreground = clips.foreground if foreground is None else foreground
         tokens = computed_tokens(foreground, patch_size, drop.drop_margin)
         self.computed = computed_latents(tokens, patch_size).to(clips.source.device)
