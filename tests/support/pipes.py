@@ -1,6 +1,8 @@
 """A tiny random pipeline of every family's real classes, and how its own `__call__` is asked."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +12,8 @@ from diffusers import (
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
     AutoencoderKLLTXVideo,
     AutoencoderKLMochi,
     AutoencoderKLWan,
@@ -21,6 +25,8 @@ from diffusers import (
     HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    LTX2Pipeline,
+    LTX2VideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
     MochiPipeline,
@@ -33,10 +39,14 @@ from diffusers import (
     WanVACETransformer3DModel,
 )
 from diffusers.guiders import ClassifierFreeGuidance
+from diffusers.pipelines.ltx2 import LTX2TextConnectors
+from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 from torch import Tensor
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaModel,
     Qwen2_5_VLTextConfig,
@@ -59,7 +69,8 @@ class Tiny:
     pipe: makes the pipeline, the same weights each time. attention: the names of its self-attention
     layers, with `*` for a number; `keys` the token axis of their keys, `text` where text tokens are.
     to_stock, from_stock: latents [B, C, F, H, W] to the pipeline's own layout, and what it gives
-    back. asked: further arguments of its call, from a request; unasked: what it does not take. tolerance: how far the stock
+    back. asked: further arguments of its call, from a request; unasked: what it does not take.
+    during: what is changed in the pipeline while it runs. tolerance: how far the stock
     pipeline's latents may be from ours with the lock off, and `why` where that is not 0.
     """
 
@@ -73,6 +84,7 @@ class Tiny:
     from_stock: Callable[[Tensor, tuple[int, ...]], Tensor] = lambda latents, shape: latents
     asked: Callable[[EditRequest], dict[str, Any]] = lambda request: {}
     unasked: tuple[str, ...] = ()
+    during: Callable[[Any, EditRequest], AbstractContextManager[None]] = lambda *_: nullcontext()
     tolerance: float = 0.0
     why: str = ""
     name: str = ""
@@ -120,7 +132,8 @@ class Tiny:
             max_sequence_length=TEXT_LENGTH,
         )
         asked = {name: value for name, value in asked.items() if name not in self.unasked}
-        latents = pipe(**asked | self.asked(request) | more).frames
+        with self.during(pipe, request):
+            latents = pipe(**asked | self.asked(request) | more).frames
         return self.from_stock(latents, tuple(noise.shape))
 
 
@@ -445,6 +458,134 @@ def _hunyuan_15() -> HunyuanVideo15Pipeline:
     )
 
 
+def _gemma() -> Gemma3ForConditionalGeneration:
+    torch.manual_seed(0)
+    words = dict(
+        vocab_size=len(tiny.WORDS),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    images = dict(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        image_size=28,
+        patch_size=14,
+    )
+    config = Gemma3Config(text_config=words, vision_config=images, mm_tokens_per_image=1)
+    return Gemma3ForConditionalGeneration(config).eval()
+
+
+def _ltx2() -> LTX2Pipeline:
+    torch.manual_seed(11)
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        vae_scale_factors=(4, 4, 4),
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=2,
+        caption_channels=32,
+        rope_double_precision=False,
+        rope_type="split",
+    ).eval()
+    connector: dict[str, Any] = dict(
+        num_attention_heads=4,
+        attention_head_dim=8,
+        num_layers=1,
+        num_learnable_registers=None,
+    )
+    both = {f"{s}_connector_{n}": v for s in ("video", "audio") for n, v in connector.items()}
+    connectors = LTX2TextConnectors(
+        caption_channels=32,
+        text_proj_in_factor=3,
+        connector_rope_base_seq_len=32,
+        rope_double_precision=False,
+        rope_type="split",
+        **both,
+    ).eval()
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        spatio_temporal_scaling=(True, True),
+        decoder_spatio_temporal_scaling=(True, True),
+        decoder_inject_noise=(False, False, False),
+        downsample_type=("spatiotemporal", "spatiotemporal"),
+        upsample_type=("spatiotemporal", "spatiotemporal"),
+        upsample_residual=(False, False),
+        upsample_factor=(1, 1),
+        patch_size=1,
+        decoder_causal=False,
+    ).eval()
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=4,
+        ch_mult=(1, 1, 1),
+        num_res_blocks=1,
+        resolution=32,
+        latent_channels=2,
+        mel_bins=8,
+    ).eval()
+    vocoder = LTX2Vocoder(
+        in_channels=16,
+        hidden_channels=8,
+        upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3],
+        resnet_dilations=[[1, 3, 5]],
+    ).eval()
+    return _quiet(
+        LTX2Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            vae=vae,
+            audio_vae=audio_vae,
+            text_encoder=_gemma(),
+            tokenizer=tiny.tokenizer(),
+            connectors=connectors,
+            transformer=transformer,
+            vocoder=vocoder,
+        )
+    )
+
+
+@contextmanager
+def _in_silence(pipe: Any, request: EditRequest) -> Iterator[None]:
+    """The stock loop with noised silence in place of the sound that it makes."""
+    forward, vae = pipe.transformer.forward, pipe.audio_vae
+
+    def heard(*, audio_hidden_states: Tensor, **inputs: Any) -> Any:
+        length = audio_hidden_states.shape[1]
+        mel = torch.full((1, 2, 4 * length, vae.config.mel_bins), math.log(1e-5))
+        latents = vae.encode(mel).latent_dist.mode()[:, :, :length]
+        silence = latents.transpose(1, 2).flatten(2)[0]
+        noise = torch.randn(silence.shape, generator=torch.Generator().manual_seed(request.seed))
+        level = inputs["timestep"][0].item() / 1000
+        audio = ((1 - level) * silence + level * noise).expand(len(audio_hidden_states), -1, -1)
+        return forward(audio_hidden_states=audio, **inputs)
+
+    pipe.transformer.forward = heard
+    try:
+        yield
+    finally:
+        del pipe.transformer.forward
+
+
 IN_ONE_BATCH = "the stock pipeline runs both branches in one batch"
 _EXPERTS = ("transformer.blocks.*.attn1", "transformer_2.blocks.*.attn1")
 WAN = Tiny("wan2.1", tiny.wan_pipe, packs=True)
@@ -478,6 +619,27 @@ PIPES = (
         asked=lambda request: dict(frame_rate=request.fps),
         tolerance=1e-5,
         why=IN_ONE_BATCH,
+    ),
+    Tiny(
+        "ltx2",
+        _ltx2,
+        (9, 32, 32),
+        ("transformer.transformer_blocks.*.attn1",),
+        to_stock=lambda latents: latents.flatten(2).transpose(1, 2),
+        asked=lambda request: dict(
+            frame_rate=request.fps,
+            stg_scale=0.0,
+            modality_scale=1.0,
+            guidance_rescale=0.0,
+            audio_guidance_scale=1.0,
+            audio_stg_scale=0.0,
+            audio_modality_scale=1.0,
+            audio_guidance_rescale=0.0,
+            spatio_temporal_guidance_blocks=None,
+        ),
+        during=_in_silence,
+        tolerance=1e-4,
+        why="guidance on clean predictions, both branches in one batch",
     ),
     COGVIDEOX,
     replace(COGVIDEOX, name="cogvideox, rotary", pipe=_cogvideox_5b),

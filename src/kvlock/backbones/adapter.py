@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kvlock.backbones.families import recognised_pipe
-from kvlock.backbones.placement import Placement
+from kvlock.backbones.placement import TEXTS, Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite, attached
 from kvlock.contract.backbone import Sampler, Size
@@ -90,7 +90,7 @@ class Adapter:
 
     def encode_prompt(self, prompts: list[str]) -> Prompt:
         """The pipeline's own text encoding, one prompt at a time."""
-        self.placement.need(*(p for p in self.spec.parts if p.startswith("text_encoder")))
+        self.placement.need(*(part for part in self.spec.parts if part in TEXTS))
         return Prompt.stack([Prompt(self.encode_one(prompt)) for prompt in prompts])
 
     def encode_one(self, prompt: str) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ from kvlock.backbones.other_families import (
     HUNYUAN,
     HUNYUAN_15,
     LTX,
+    LTX2,
     MOCHI,
 )
 
@@ -118,6 +119,7 @@ FAMILIES = (
     WAN_22_VACE,
     WAN_22_SMALL,
     LTX,
+    LTX2,
     COGVIDEOX,
     COGVIDEOX_15,
     HUNYUAN_15,

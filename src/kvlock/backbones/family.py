@@ -47,7 +47,9 @@ class Family:
     adapter: "module:class", which is called with a pipeline. takes_control: whether the model is
     shown the source outside the mask; without it, the lock alone ties the edit to the source.
     marks: fields of the pipeline's own config that tell this row from others of its class.
-    modules: further parts of the pipeline that have weights, by the names of their classes.
+    modules: further parts of the pipeline that have weights, by the names of their classes, with
+    "module:" before one that is not at the top of diffusers or transformers; unused: parts that
+    are not loaded.
     flow_matching: whether predictions are velocities. embedded_guidance: whether guidance is a
     number that the model reads, so that there is no unconditional branch. counted: whether costs
     can be counted without weights; not where a forward looks at its data.
@@ -69,6 +71,7 @@ class Family:
     depth: "Depth | None" = None
     marks: dict[str, Any] = field(default_factory=dict, hash=False)
     modules: dict[str, str] = field(default_factory=dict, hash=False)
+    unused: tuple[str, ...] = ()
     flow_matching: bool = True
     embedded_guidance: bool = False
     counted: bool = True
@@ -119,7 +122,7 @@ class Family:
 def classes_of(row: Family) -> Family:
     """What is known where the classes are the row's and the checkpoint is not a published one."""
     known = (
-        "name pipeline transformer vae text_encoder adapter takes_control depth marks modules "
+        "name pipeline transformer vae text_encoder adapter takes_control depth marks modules unused "
         "flow_matching embedded_guidance counted default_method"
     )
     return Family(**{name: getattr(row, name) for name in known.split()})

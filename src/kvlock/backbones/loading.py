@@ -1,6 +1,7 @@
 """From a name, a hub id or a folder to a Backbone; weights are safetensors, the VAE float32."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,11 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
             ),
         }
         for part, name in family.modules.items():
-            library = diffusers if hasattr(diffusers, name) else transformers
-            loaded[part] = _load_part(library, name, folder, part, dtype)
+            library, name = _library_of(name)
+            own = torch.float32 if part.endswith("vae") else dtype
+            loaded[part] = _load_part(library, name, folder, part, own)
         check_tied(folder / "text_encoder", loaded["text_encoder"])
-        pipe = _from_pretrained(pipeline, folder, **loaded)
+        pipe = _from_pretrained(pipeline, folder, **loaded, **dict.fromkeys(family.unused))
     _check_scheduler(family, pipe)
     return pipe
 
@@ -114,6 +116,14 @@ def _check_scheduler(family: Family, pipe: Any) -> None:
     """Raise ValueError for a scheduler on which the family's equations do not rest."""
     check = check_flow_matching if family.flow_matching else check_v_prediction
     check(pipe.scheduler)
+
+
+def _library_of(name: str) -> tuple[Any, str]:
+    """Where a class is: diffusers or transformers, or the module before a colon."""
+    if ":" in name:
+        module, name = name.split(":")
+        return import_module(module), name
+    return diffusers if hasattr(diffusers, name) else transformers, name
 
 
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:

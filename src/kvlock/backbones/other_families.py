@@ -41,6 +41,30 @@ LTX = Family(
         shift_terminal=0.1,
     ),
 )
+# As the pipeline's own defaults and diffusers' example have it.
+LTX2 = Family(
+    "ltx2",
+    pipeline="LTX2Pipeline",
+    transformer="LTX2VideoTransformer3DModel",
+    vae="AutoencoderKLLTX2Video",
+    text_encoder="Gemma3ForConditionalGeneration",
+    modules={
+        "connectors": "diffusers.pipelines.ltx2:LTX2TextConnectors",
+        "audio_vae": "AutoencoderKLLTX2Audio",
+    },
+    unused=("vocoder", "processor", "prompt_enhancer", "duration_head"),
+    adapter="kvlock.backbones.ltx2:LTX2Backbone",
+    takes_control=False,
+    depth=Depth("num_layers"),
+    counted=False,
+    published={"caption_channels": 3840},
+    size=(512, 768),
+    max_frames=257,
+    fps=24,
+    max_sequence_length=1024,
+    options={"guidance_scale": 3.0},
+    scheduler=LTX.scheduler,
+)
 _COGVIDEOX: dict[str, Any] = dict(
     pipeline="CogVideoXPipeline",
     transformer="CogVideoXTransformer3DModel",

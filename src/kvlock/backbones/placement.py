@@ -9,7 +9,7 @@ from torch import nn
 Offload = Literal["none", "model", "group"]
 OFFLOADS: tuple[Offload, ...] = get_args(Offload)
 EXPERTS = ("transformer", "transformer_2")
-TEXTS = ("text_encoder", "text_encoder_2")
+TEXTS = ("text_encoder", "text_encoder_2", "connectors")
 CPU = torch.device("cpu")
 
 
