@@ -93,6 +93,15 @@ KNOWN_MODELS = (
         vae=_WAN_VAE_16,
     ),
     KnownModel("ltx-video-2b", "Lightricks/LTX-Video", "ltx", 1923, 15.0, "LTX-Video open weights"),
+    KnownModel(
+        "ltx-2",
+        "Lightricks/LTX-2",
+        "ltx2",
+        18876,
+        70.0,
+        "LTX-2 community licence",
+        vae=dict(spatial_compression_ratio=32, temporal_compression_ratio=8),
+    ),
     KnownModel("cogvideox-2b", "THUDM/CogVideoX-2b", "cogvideox", 1694, 13.8),
     KnownModel(
         "cogvideox-5b",

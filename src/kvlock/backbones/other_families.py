@@ -13,6 +13,24 @@ T5_XXL = dict(
     num_heads=64,
     feed_forward_proj="gated-gelu",
 )
+LLAMA_8B = dict(
+    vocab_size=128320,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+GEMMA_12B = dict(
+    text_config=dict(
+        hidden_size=3840,
+        intermediate_size=15360,
+        num_hidden_layers=48,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=256,
+    )
+)
 # As in diffusers' example; the scheduler as its conversion script writes it.
 LTX = Family(
     "ltx",
@@ -56,13 +74,13 @@ LTX2 = Family(
     adapter="kvlock.backbones.ltx2:LTX2Backbone",
     takes_control=False,
     depth=Depth("num_layers"),
-    counted=False,
     published={"caption_channels": 3840},
     size=(512, 768),
     max_frames=257,
     fps=24,
     max_sequence_length=1024,
     options={"guidance_scale": 3.0},
+    text_config=GEMMA_12B,
     scheduler=LTX.scheduler,
 )
 _COGVIDEOX: dict[str, Any] = dict(
@@ -130,13 +148,13 @@ HUNYUAN = Family(
     adapter="kvlock.backbones.hunyuan_video:HunyuanVideoBackbone",
     takes_control=False,
     embedded_guidance=True,
-    counted=False,
     published={"text_embed_dim": 4096},
     size=(720, 1280),
     max_frames=129,
     fps=24,
     max_sequence_length=256,
     options={"guidance_scale": 1.0},
+    text_config=LLAMA_8B,
     scheduler=_EULER,
 )
 HUNYUAN_15 = Family(
