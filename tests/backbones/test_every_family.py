@@ -23,7 +23,8 @@ from kvlock.methods.edit import edit_clips
 from kvlock.methods.options import with_options
 from kvlock.methods.refusals import refusal
 from support.edits import BATCHED, SEQUENTIAL, branches_of, latents_of, watched
-from support.pipes import PIPES, TEXT_LENGTH
+from support.pipes import PIPES
+from support.tiny_family import TEXT_LENGTH
 
 STEPS = 5
 TOY = dict(num_inference_steps=STEPS, lock_steps=3, threshold=0.02, window=3)
@@ -185,9 +186,7 @@ def test_a_seeds_bytes_do_not_depend_on_the_batch(tiny, backbone):
 
 def test_size_and_frame_count_come_back(tiny, backbone):
     request, (frames, height, width) = tiny.request(), tiny.size
-    odd = replace(
-        request, video=request.video[:-1, 1:, 3:], mask=request.mask[:-1, 1:, 3:]
-    )
+    odd = replace(request, video=request.video[:-1, 1:, 3:], mask=request.mask[:-1, 1:, 3:])
     result = edit(backbone, odd, _config("kv-lock", num_inference_steps=2, lock_steps=1, window=2))
     assert result.video.shape == (frames - 1, height - 1, width - 3, 3)
     assert result.video.dtype == torch.uint8
@@ -200,7 +199,10 @@ def test_the_vae_gives_back_the_clips_shape_and_its_latents_are_normalised(tiny,
         pipe_latents = backbone.denormalised(latents)
         assert backbone.decode_video(latents).shape == video.shape
     stride = backbone.vae_stride
-    shape = ((tiny.size[0] - 1) // stride[0] + 1, *(s // n for s, n in zip(tiny.size[1:], stride[1:])))
+    shape = (
+        (tiny.size[0] - 1) // stride[0] + 1,
+        *(s // n for s, n in zip(tiny.size[1:], stride[1:])),
+    )
     assert tuple(latents.shape[2:]) == shape and latents.dtype == torch.float32
     torch.testing.assert_close(backbone.normalised(pipe_latents), latents, atol=1e-5, rtol=1e-5)
 

@@ -12,7 +12,8 @@ from kvlock.methods.catalogue import METHODS
 from kvlock.methods.edit import edit_clips
 from kvlock.methods.options import with_options
 from support.edits import BATCHED, SEQUENTIAL, branches_of, latents_of, wide_request
-from support.pipes import PIPES, TEXT_LENGTH
+from support.pipes import PIPES
+from support.tiny_family import TEXT_LENGTH
 
 STEPS = 6
 TINY = {tiny.row: tiny for tiny in PIPES}

@@ -74,7 +74,9 @@ class Newcomer(Adapter):
         transformer = self.active(timestep)
         words = prompt.parts[0].to(transformer.dtype)
         times = timestep.to(latents.device)
-        return transformer(latents.to(transformer.dtype), times, words, return_dict=False)[0].float()
+        return transformer(latents.to(transformer.dtype), times, words, return_dict=False)[
+            0
+        ].float()
 
     def random_inputs(self, clips: int, latent_size: tuple[int, int, int]) -> Any:
         architecture = self.pipe.transformer.config

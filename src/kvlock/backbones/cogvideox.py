@@ -67,9 +67,7 @@ class CogVideoXBackbone(Adapter):
         """A fresh one on the checkpoint's schedule."""
         return DiffusionSampler(self.pipe.scheduler, num_inference_steps, multistep)
 
-    def predict(
-        self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: None
-    ) -> Tensor:
+    def predict(self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: None) -> Tensor:
         """v, float32 [B, C, F, H, W]."""
         transformer, space = self.active(timestep), self.vae_stride[1]
         frames = self._apart(latents).transpose(1, 2)

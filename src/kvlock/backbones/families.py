@@ -156,7 +156,9 @@ def recognised_pipe(pipe: Any) -> Family:
     """The row of a loaded pipeline. Raises ValueError for a class in no row."""
     names = [cls.__name__ for cls in type(pipe).__mro__]
     config = getattr(getattr(pipe, "transformer", None), "config", {})
-    found = [row for name in names if (row := recognised(name, config, getattr(pipe, "config", {})))]
+    found = [
+        row for name in names if (row := recognised(name, config, getattr(pipe, "config", {})))
+    ]
     if not found:
         raise ValueError(f"{names[0]} is of no known family; expected {pipeline_names()}")
     return found[0]

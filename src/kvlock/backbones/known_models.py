@@ -81,7 +81,7 @@ KNOWN_MODELS = (
     KnownModel("wan2.1-vace-14b", "Wan-AI/Wan2.1-VACE-14B-diffusers", "wan2.1-vace", 17337, 46.5),
     KnownModel("wan2.2-t2v-a14b", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", "wan2.2", 28577, 69.1),
     KnownModel(
-        "wan2.2-vace-a14b", "linoyts/Wan2.2-VACE-Fun-14B-diffusers", "wan2.2-vace", 34674, 81.3
+        "wan2.2-vace-a14b", "linoyts/Wan2.2-VACE-Fun-14B-diffusers", "wan2.2-vace", 34675, 81.3
     ),
     KnownModel(
         "wan2.2-ti2v-5b",
@@ -98,7 +98,7 @@ KNOWN_MODELS = (
         "Lightricks/LTX-2",
         "ltx2",
         18876,
-        70.0,
+        66.4,
         "LTX-2 community licence",
         vae=dict(spatial_compression_ratio=32, temporal_compression_ratio=8),
     ),
@@ -126,7 +126,7 @@ KNOWN_MODELS = (
         "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
         "hunyuan-video1.5",
         8327,
-        36.2,
+        35.8,
         "Tencent Hunyuan licence",
     ),
     KnownModel(
@@ -143,7 +143,7 @@ KNOWN_MODELS = (
         "hunyuanvideo-community/HunyuanVideo",
         "hunyuan-video",
         12821,
-        41.9,
+        41.6,
         "Tencent Hunyuan licence",
     ),
     KnownModel("mochi-1", "genmo/mochi-1-preview", "mochi", 10028, 31.4),

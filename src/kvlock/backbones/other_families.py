@@ -21,6 +21,14 @@ LLAMA_8B = dict(
     num_attention_heads=32,
     num_key_value_heads=8,
 )
+QWEN_7B = dict(
+    vocab_size=152064,
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+)
 GEMMA_12B = dict(
     text_config=dict(
         hidden_size=3840,
@@ -173,5 +181,6 @@ HUNYUAN_15 = Family(
     fps=24,
     max_sequence_length=1000,
     options={"guidance_scale": 6.0},
+    text_config=QWEN_7B,
     scheduler=_EULER,
 )

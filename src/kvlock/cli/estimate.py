@@ -93,7 +93,9 @@ class Estimate:
         table = Table("method", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
         rows, plain_seconds = [], 0.0
         bar = Console(stderr=True)
-        for name, (method, way) in track(_modes(estimator), "counting", console=bar, transient=True):
+        for name, (method, way) in track(
+            _modes(estimator), "counting", console=bar, transient=True
+        ):
             cost, need, flags = self._mode(estimator, place, method, way)
             seconds = rates.seconds(cost) / self.variants
             plain_seconds = plain_seconds or seconds
