@@ -12,7 +12,6 @@ from kvlock.core.trace import NonFiniteError
 from kvlock.methods.edit import edit_clips
 from support.edits import (
     BACKBONES,
-    BATCHED,
     EXECUTIONS,
     SEQUENTIAL,
     STEPS,

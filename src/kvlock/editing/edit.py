@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,7 +96,8 @@ def plan(job: EditJob) -> EditPlan:
     stride = estimator.backbone.vae_stride
     foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
     place = Place(device, fit.model, foreground, len(requests))
-    execution, peak = Execution(**{"branches": "sequential"} | job.execution), None
+    asked: dict[str, Any] = {"branches": "sequential"} | job.execution
+    execution, peak = Execution(**asked), None
     if family.counted:
         execution = choose_execution(estimator, config, place, job.execution)
     if family.counted and job.memory_check:
