@@ -3,14 +3,13 @@ scenes.
 """
 
 from dataclasses import replace
-from importlib.resources import files
 
 import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline, WanVACEPipeline
 
-from kvlock.backbones.known_models import SHAPES_FOLDER
+from kvlock.backbones.checkpoints import export_folder, shipped_folder
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.world import (
     edit_scenes,
@@ -21,24 +20,26 @@ from kvlock.bench.world import (
 )
 from kvlock.editing.clips import default_config
 
-WEIGHTS = files("kvlock") / SHAPES_FOLDER
-
 
 @pytest.fixture(scope="module")
 def backbone():
     return load_backbone("shapes")
 
 
-@pytest.mark.parametrize(
-    "cls, name", [(WanPipeline, "shapes-t2v"), (WanVACEPipeline, "shapes-vace")]
-)
-def test_stock_pipelines_load_the_folders_offline(cls, name):
-    pipe = cls.from_pretrained(str(WEIGHTS / name), local_files_only=True)
-    assert type(pipe.vae).__name__ == "AutoencoderKLWan"
+@pytest.mark.parametrize("cls, name", [(WanPipeline, "shapes-t2v"), (WanVACEPipeline, "shapes")])
+def test_stock_pipelines_load_the_exported_folders_offline(cls, name, tmp_path):
+    export_folder(name, tmp_path / name)
+    pipe = cls.from_pretrained(tmp_path / name, local_files_only=True)
+    loaded = load_backbone(name).pipe
+    for part in ("transformer", "vae", "text_encoder"):
+        own = getattr(loaded, part).state_dict()
+        stock = getattr(pipe, part).to(torch.float32).state_dict()
+        assert all(torch.equal(own[key], stock[key]) for key in own | stock)
 
 
-def test_the_stock_text_to_video_pipeline_runs_on_it():
-    pipe = WanPipeline.from_pretrained(str(WEIGHTS / "shapes-t2v"), local_files_only=True)
+def test_the_stock_text_to_video_pipeline_runs_on_it(tmp_path):
+    export_folder("shapes-t2v", tmp_path / "toy")
+    pipe = WanPipeline.from_pretrained(tmp_path / "toy", local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     frames = pipe(
         "a red star",
@@ -52,16 +53,15 @@ def test_the_stock_text_to_video_pipeline_runs_on_it():
     assert frames.shape == (1, 9, 96, 96, 3) and np.isfinite(frames).all()
 
 
-def test_both_folders_stay_under_60_megabytes_of_safetensors():
-    found = [f for name in ("shapes-t2v", "shapes-vace") for f in _walk(WEIGHTS / name)]
-    assert sum(len(f.read_bytes()) for f in found) < 60e6
-    assert not [f.name for f in found if not f.name.endswith((".safetensors", ".json"))]
+def test_the_weights_stay_under_39_megabytes_so_that_the_wheel_stays_under_40():
+    found = [f for f in shipped_folder().rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in found) < 39e6
+    assert not [f.name for f in found if f.suffix not in (".safetensors", ".json")]
 
 
-def _walk(folder):
-    return [f for f in folder.iterdir() if f.is_file()] + [
-        g for d in folder.iterdir() if d.is_dir() for g in _walk(d)
-    ]
+def test_no_config_names_a_folder_of_the_machine_that_made_it():
+    texts = [f.read_text() for f in shipped_folder().rglob("*.json")]
+    assert texts and not any("/home" in t or "/root" in t or "/tmp" in t for t in texts)
 
 
 def test_the_vae_keeps_30_decibels_on_held_out_scenes(backbone):

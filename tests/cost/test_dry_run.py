@@ -90,6 +90,7 @@ METHODS_COUNTED = {
     "proedit": short("proedit"),
     "sdedit": short("sdedit", strength=0.5),
     "flowedit": short("flowedit"),
+    "flowedit-drop": short("flowedit-drop"),
     "flowedit unguided": short("flowedit", guidance_scale=1.0, num_noises=2),
 }
 
@@ -143,7 +144,7 @@ def test_the_low_memory_form_and_dropping_take_less():
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS, ids=lambda e: e.branches)
-@pytest.mark.parametrize("method", ["kv-lock", "fast", "plain", "flowedit"])
+@pytest.mark.parametrize("method", ["kv-lock", "fast", "plain", "flowedit", "flowedit-drop"])
 def test_what_a_few_layers_cost_tells_what_all_cost(folders, method, execution):
     """Operations to the last; memory to within the headroom, where few tokens are held."""
     estimator = Estimator(folders["deep"], torch.float32)

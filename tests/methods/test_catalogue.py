@@ -77,7 +77,7 @@ def test_every_other_method_decides(method):
 
 def test_there_are_no_other_methods():
     assert set(LATE) | set(OTHERS) == set(KV_LOCKS) and not set(LATE) & set(OTHERS)
-    assert set(METHODS) - set(KV_LOCKS) == {"flowedit", "flowedit-masked"}
+    assert set(METHODS) - set(KV_LOCKS) == {"flowedit", "flowedit-masked", "flowedit-drop"}
     assert METHODS["kv-lock"] == KVLockConfig()
 
 
@@ -109,7 +109,9 @@ TOY = dict(num_inference_steps=4, threshold=0.004, inject_steps=0.75)
 TOY_USUAL = ((0.5, 0.17), (0.75, 0.8))
 UNGUIDED = dict(guidance_scale=1.0)
 REPRESENTATIVES = {m: {} for m in ("kv-lock", "plain", "s-omega", "progressive", "apg", "proedit")}
-REPRESENTATIVES |= {m: {} for m in ("cfg-zero-star", "constant", "fast", "flowedit-masked")}
+REPRESENTATIVES |= {
+    m: {} for m in ("cfg-zero-star", "constant", "fast", "flowedit-masked", "flowedit-drop")
+}
 REPRESENTATIVES |= {m: {} for m in ("drop-locked", "calibrated-spatial", "calibrated-omega")}
 REPRESENTATIVES |= {
     f"{m}, no guidance": UNGUIDED

@@ -47,10 +47,11 @@ class Tiny:
 
     def refuses(self, config: Any) -> bool:
         """Whether a method makes no sense on it: it drops, or goes by velocities."""
+        drops = config.drop and not self.packs
         if not isinstance(config, KVLockConfig):
-            return not self.velocities
+            return bool(drops or not self.velocities)
         walks = config.source.inversion or config.guidance.zero_init_steps
-        return bool(walks and not self.velocities or config.drop and not self.packs)
+        return bool(drops or walks and not self.velocities)
 
     @property
     def id(self) -> str:

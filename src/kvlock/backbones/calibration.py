@@ -1,12 +1,11 @@
 """What a model's variance usually is at each noise level: measured once, kept beside the model."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from kvlock.backbones.checkpoints import cache_folder, family_of
-from kvlock.backbones.known_models import SHAPES_FOLDER, known_model
+from kvlock.backbones.checkpoints import cache_folder, family_of, shipped_folder
+from kvlock.backbones.known_models import known_model
 
 FILE = "kvlock-calibration.json"
 Usual = tuple[tuple[float, float], ...]
@@ -16,7 +15,7 @@ def calibration_path(model: str) -> Path:
     """In the model's own folder, or for a hub id in the user's cache."""
     known = known_model(model)
     if known and known.packaged:
-        return Path(str(files("kvlock"))) / SHAPES_FOLDER / known.source / FILE
+        return shipped_folder() / known.source / FILE
     if Path(model).is_dir():
         return Path(model) / FILE
     return cache_folder() / (known.source if known else model).replace("/", "--") / FILE

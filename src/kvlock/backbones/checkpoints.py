@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from kvlock.backbones.family import Family
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
 
 INDEX = "model_index.json"
+SHARED = "shared"  # the folder of what models beside it have in common
 SMALL = 100_000_000  # bytes of a file that are read to tell it from another
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -42,7 +44,7 @@ def model_source(model: str) -> str:
     """The folder or the hub id that a name stands for. Raises ValueError for none of them."""
     known = known_model(model)
     if known and known.packaged:
-        folder = files("kvlock") / SHAPES_FOLDER / known.source
+        folder = shipped_folder() / known.source
         if not folder.is_dir():
             raise ValueError(
                 f"model {model!r} comes with kvlock, but {folder} is not there; install kvlock again"
@@ -60,6 +62,11 @@ def model_source(model: str) -> str:
     )
 
 
+def shipped_folder() -> Path:
+    """The folder of the models that come with kvlock."""
+    return Path(str(files("kvlock"))) / SHAPES_FOLDER
+
+
 def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/", "~"))
 
@@ -68,7 +75,8 @@ def read_config(model: str, name: str) -> dict[str, Any]:
     """A JSON file of a model, from its folder or from the hub. Raises ValueError where it is none."""
     source = model_source(model)
     if Path(source).is_dir():
-        path = Path(source) / name
+        part, _, file = name.rpartition("/")
+        path = part_folder(Path(source), part) / file
     else:
         from kvlock.backbones.hub import hub_file  # loads the hub's library
 
@@ -84,8 +92,25 @@ def read_config(model: str, name: str) -> dict[str, Any]:
     return config
 
 
+def part_folder(folder: Path, part: str) -> Path:
+    """Where a component of a model's folder is: in it, or else in the folder `shared` beside it.
+
+    So the built-in models have one VAE, text encoder, tokenizer and scheduler.
+    """
+    beside = folder.parent / SHARED / part
+    return beside if beside.is_dir() and not (folder / part).is_dir() else folder / part
+
+
+def components(folder: Path) -> dict[str, list[str]]:
+    """The parts that a model's index names, and of each the library and the class."""
+    index = read_config(str(folder), INDEX)
+    return {
+        n: value for n, value in index.items() if isinstance(value, list) and value and value[0]
+    }
+
+
 def checkpoint_folder(model: str) -> Path:
-    """The folder with all files of a model, which are fetched if they are not in the cache.
+    """The folder of a model (`part_folder` has its parts), fetched if it is not in the cache.
 
     Raises ValueError where a component is missing or pickled.
     """
@@ -100,21 +125,20 @@ def checkpoint_folder(model: str) -> Path:
 
 def _check_whole(model: str, folder: Path) -> None:
     """Raise ValueError for a component that is not there, not whole, or not safe."""
-    index = read_config(str(folder), INDEX)
-    needed = [n for n, value in index.items() if isinstance(value, list) and value and value[0]]
     weighted = family_of(str(folder)).parts
-    for component in sorted({*needed, *weighted}):
-        if not (folder / component).is_dir():
+    for component in sorted({*components(folder), *weighted}):
+        if not part_folder(folder, component).is_dir():
             raise ValueError(
                 f"model {model!r} lacks its component {component!r}; download the whole folder"
             )
     for component in weighted:
-        names = [f.name for f in (folder / component).glob("*")]
+        home = part_folder(folder, component)
+        names = [f.name for f in home.glob("*")]
         if not any(n.endswith(".safetensors") for n in names):
             pickle = next((n for n in names if n.endswith(PICKLES)), None)
             found = f"pickled weights ({pickle}), which can run code" if pickle else "no weights"
             raise ValueError(f"model {model!r} has {found} in {component}/; expected .safetensors")
-        missing = sorted(set(weight_map(folder / component).values()) - set(names))
+        missing = sorted(set(weight_map(home).values()) - set(names))
         if missing:
             raise ValueError(f"model {model!r} lacks {component}/{missing[0]}; download it again")
 
@@ -138,13 +162,35 @@ def weights_digest(model: str) -> str:
     folder = Path(model_source(model))
     if not folder.is_dir():
         return ""
+    roots = {"": folder} | {part: part_folder(folder, part) for part in family_of(model).parts}
+    files = {
+        Path(part) / file.relative_to(root): file
+        for part, root in roots.items()
+        for file in root.rglob("*.safetensors")
+    }
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)} {size}".encode())
+    for name, file in sorted(files.items()):
+        size = file.stat().st_size
+        digest.update(f"{name} {size}".encode())
         if size < SMALL:
-            digest.update(path.read_bytes())
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def export_folder(model: str, out: Path) -> None:
+    """Copy a model to the new folder `out`, shared parts and all, so that diffusers loads it alone.
+
+    Raises ValueError for a model that is in no folder, or an `out` that is there.
+    """
+    source = Path(model_source(model))
+    if not source.is_dir():
+        raise ValueError(f"model {model!r} is no folder on this machine; type hf download {source}")
+    if out.exists():
+        raise ValueError(f"{out} is there already; expected a new folder")
+    _check_whole(model, source)
+    shutil.copytree(source, out)
+    for part in components(source):
+        shutil.copytree(part_folder(source, part), out / part, dirs_exist_ok=True)
 
 
 def cache_folder() -> Path:

@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from kvlock.backbones.checkpoints import checkpoint_folder, family_of
+from kvlock.backbones.checkpoints import checkpoint_folder, components, family_of, part_folder
 from kvlock.backbones.diffusion import check_v_prediction
 from kvlock.backbones.families import recognised_pipe
 from kvlock.backbones.family import Family, Size
@@ -19,6 +19,7 @@ from kvlock.backbones.placement import OFFLOADS, Offload, Placement
 from kvlock.backbones.quiet import quiet
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
 
+LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -106,7 +107,11 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
             library, name = _library_of(name)
             own = torch.float32 if part.endswith("vae") else dtype
             loaded[part] = _load_part(library, name, folder, part, own)
-        check_tied(folder / "text_encoder", loaded["text_encoder"])
+        check_tied(part_folder(folder, "text_encoder"), loaded["text_encoder"])
+        for part, (library, name) in components(folder).items():
+            home = part_folder(folder, part)
+            if part not in loaded and home.parent != folder:  # diffusers looks in the folder alone
+                loaded[part] = _from_pretrained(getattr(LIBRARIES[library], name), home)
         pipe = _from_pretrained(pipeline, folder, **loaded, **dict.fromkeys(family.unused))
     _check_scheduler(family, pipe)
     return pipe
@@ -129,17 +134,17 @@ def _library_of(name: str) -> tuple[Any, str]:
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
     # transformers names the tensor of another shape in a log alone, diffusers in its error.
     report = {"ignore_mismatched_sizes": True} if library is transformers else {}
+    home = part_folder(folder, part)
     module, info = _from_pretrained(
         getattr(library, name),
-        folder,
-        subfolder=part,
+        home,
         dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
         **report,
     )
-    check_keys(folder / part, info)
-    check_finite(folder / part, module)
+    check_keys(home, info)
+    check_finite(home, module)
     return module
 
 
@@ -149,9 +154,8 @@ def _from_pretrained(cls: Any, folder: Path, **settings: Any) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        where = folder / settings.get("subfolder", "")
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"model {str(where)!r} could not be loaded: {said}") from error
+        raise ValueError(f"model {str(folder)!r} could not be loaded: {said}") from error
 
 
 def resolve_device(device: str) -> torch.device:

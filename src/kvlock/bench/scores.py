@@ -17,7 +17,7 @@ from kvlock.metrics.background import (
 )
 from kvlock.metrics.flow import warp_errors
 from kvlock.metrics.foreground import psnr_inside, ssim_inside
-from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
+from kvlock.shapes.answers import NOTHING, nearest_mode, outline_change, wanted_mode
 from kvlock.shapes.scene import random_edit
 
 
@@ -69,6 +69,7 @@ METRICS = (
     Metric("right_shape", "right shape", 1, 3),
     Metric("right_edit", "right edit", 1, 3),
     Metric("mode_distance", "distance to nearest mode", -1, 1),
+    Metric("temporal", "outline's change over the truth's", -1),
     Metric("mode_consistency", "mode consistency", 1, 3),
     Metric("hallucinated", "hallucinated", -1, 3),
     *BY_NETWORKS,
@@ -126,7 +127,7 @@ def score(edited: Tensor, known: Reference) -> dict[str, float]:
 
 
 def _mode_scores(edited: Tensor, scene: int) -> dict[str, float]:
-    """Colour and shape only for edits that leave an object; `right_edit` for every kind of edit."""
+    """Colour, shape and outline only for edits that leave an object; `right_edit` for every kind."""
     found, wanted = nearest_mode(edited, scene), wanted_mode(random_edit(scene))
     values = {
         "right_edit": float(found.mode == wanted),
@@ -136,4 +137,6 @@ def _mode_scores(edited: Tensor, scene: int) -> dict[str, float]:
     if wanted != NOTHING:
         values["right_shape"] = float(found.mode[0] == wanted[0])
         values["right_colour"] = float(found.mode[1] == wanted[1])
+        change = outline_change(edited, scene)
+        values |= {} if change is None else {"temporal": change}
     return values

@@ -26,6 +26,7 @@ SHOWN = (
     "right_colour",
     "right_shape",
     "right_edit",
+    "temporal",
     "mode_consistency",
     "hallucinated",
     "lpips_background",

@@ -93,8 +93,8 @@ def score_scenes(edited: Videos) -> dict[int, Scores]:
 def summary(scores: dict[int, Scores]) -> Scores:
     """Shares in percent, PSNR in dB, means over the clips.
 
-    Colour and shape count the edits that leave an object, `removed` those that take it away; NaN
-    where there are none.
+    Colour, shape and `temporal` (`outline_change`) count the edits that leave an object, `removed`
+    those that take it away; NaN where there are none.
     """
     removals = [found for seed, found in scores.items() if random_edit(seed).kind == "remove"]
     clips = list(scores.values())
@@ -103,6 +103,7 @@ def summary(scores: dict[int, Scores]) -> Scores:
         "right colour %": 100 * _mean(clips, "right_colour"),
         "right shape %": 100 * _mean(clips, "right_shape"),
         "removed %": 100 * _mean(removals, "right_edit"),
+        "temporal": _mean(clips, "temporal"),
         "PSNR inside, dB": _mean(clips, "psnr_inside"),
         "PSNR background, dB": _mean(clips, "psnr_background"),
         "SSIM background": _mean(clips, "ssim_background"),

@@ -70,7 +70,7 @@ class ModelOptions:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; the VAE is float32 always."""
-    offload: plain(Literal["none", "model", "group"] | None) = None
+    offload: plain(Literal["none", "model", "group"] | None, "{none,model,group}") = None
     """What waits on the CPU: nothing, each part of the model, or each block; chosen by memory."""
     tile_vae: advanced(bool) = False
     """Encode and decode tile by tile, in less memory; moves pixels a little."""

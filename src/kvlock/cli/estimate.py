@@ -10,6 +10,8 @@ from kvlock.cli.edit import size_of
 from kvlock.cli.groups import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from kvlock.cost.estimate import Estimator, Place
@@ -46,7 +48,8 @@ class Estimate:
     gpu: plain(str, "NAME") = ""
     """A card that you may not have: 4090, a100, h100, ...; its published speed, as an estimate."""
     device_memory: plain(str, "24GB") = ""
-    """Memory to fit into; the device's own, or the card's, where it is not given."""
+    """Memory to fit into, instead of the device's or the card's own. With neither --gpu nor --device
+    it is that of some GPU, whose speed is not known."""
     size: str = "832x480"
     """WIDTHxHEIGHT, as the model sees the clip."""
     frames: int = 81
@@ -61,27 +64,21 @@ class Estimate:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
-    offload: plain(Literal["none", "model", "group"] | None) = None
+    offload: plain(Literal["none", "model", "group"] | None, "{none,model,group}") = None
     """As in `kvlock edit`; chosen by memory where it is not given."""
     tile_vae: bool = False
     """Encode and decode tile by tile."""
 
     def run(self) -> None:
         """Print the table."""
-        from rich import box
-        from rich.console import Console
-        from rich.progress import track
-        from rich.table import Table
-
-        from kvlock.backbones.loading import resolve_device, resolve_dtype
+        from kvlock.backbones.loading import resolve_dtype
         from kvlock.cost.estimate import Estimator, gigabytes
 
         video_size = self._video_size()
-        device = resolve_device(self.device)
-        dtype = resolve_dtype(
-            "bfloat16" if self.gpu and self.dtype == "auto" else self.dtype, str(device)
-        )
-        estimator = Estimator(self.model, dtype)
+        device = self._device()
+        usual = self.dtype == "auto" and device.type == "cuda"
+        dtype = resolve_dtype("bfloat16" if usual else self.dtype, str(device))
+        estimator = Estimator(self.model, dtype, video_size[1:])
         family = estimator.backbone.spec
         if not family.counted:
             raise ValueError(
@@ -90,42 +87,43 @@ class Estimate:
             )
         place = self._place(estimator, device, video_size)
         rates = self._rates(estimator, device)
-        table = Table("method", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
-        rows, plain_seconds = [], 0.0
-        bar = Console(stderr=True)
+        rows = list(self._rows(estimator, place, rates))
+        print(
+            f"{self.model}, {self.size}, {self.frames} frames, {str(dtype).removeprefix('torch.')} "
+            f"on {self.gpu or device} with {gigabytes(place.bytes)}"
+        )
+        _print(rows)
+        print(
+            f"{_about(rates)}. Memory is the most at once, with weights, VAE and a tenth for what no "
+            "tensor shows."
+        )
+
+    def _rows(
+        self, estimator: "Estimator", place: "Place", rates: "Rates | None"
+    ) -> "Iterator[tuple[str, ...]]":
+        """As the table has them: method, forwards, PFLOP, time, plain = 1, memory."""
+        from rich.console import Console
+        from rich.progress import track
+
+        from kvlock.cost.estimate import gigabytes
+
+        plain_work, bar = 0.0, Console(stderr=True)
         for name, (method, way) in track(
             _modes(estimator), "counting", console=bar, transient=True
         ):
             cost, need, flags = self._mode(estimator, place, method, way)
-            seconds = rates.seconds(cost) / self.variants
-            plain_seconds = plain_seconds or seconds
-            operations = (cost.linear_flops + cost.attention_flops) / 1e15 / self.variants
+            operations = cost.linear_flops + cost.attention_flops
+            work = rates.seconds(cost) if rates else operations
+            plain_work = plain_work or work
             memory = gigabytes(need) if need <= place.bytes else f"{gigabytes(need)}, too much"
-            count, ratio = f"{cost.branches / self.variants:g}", f"{seconds / plain_seconds:.2f}"
-            rows.append(
-                (
-                    " ".join([name, *flags]),
-                    count,
-                    f"{operations:.3g}",
-                    _duration(seconds),
-                    ratio,
-                    memory,
-                )
+            yield (
+                " ".join([name, *flags]),
+                f"{cost.branches / self.variants:g}",
+                f"{operations / 1e15 / self.variants:.3g}",
+                _duration(work / self.variants) if rates else "?",
+                f"{work / plain_work:.2f}",
+                memory,
             )
-        for row in rows:
-            table.add_row(*row)
-        where = self.gpu or str(device)
-        print(
-            f"{self.model}, {self.size}, {self.frames} frames, {str(dtype).removeprefix('torch.')} "
-            f"on {where} with {gigabytes(place.bytes)}"
-        )
-        Console(width=max(100, max(len(row[0]) for row in rows) + 62)).print(table)
-        how = "measured on it" if rates.measured else "estimated from its data sheet, not measured"
-        print(
-            f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in linear layers and "
-            f"{rates.attention / 1e12:.3g} in attention, {how}. Memory is the most at once, with "
-            "weights, VAE and a tenth for what no tensor shows."
-        )
 
     def _mode(
         self, estimator: "Estimator", place: "Place", method: str, way: dict[str, Any]
@@ -149,29 +147,42 @@ class Estimate:
         ]
         return cost, estimator.need(config, execution, place), chosen
 
+    def _device(self) -> "torch.device":
+        """Of this machine, or `cuda` for a card that it may not have."""
+        import torch
+
+        from kvlock.backbones.loading import resolve_device
+
+        some_gpu = self.device_memory and self.device == "auto"
+        return torch.device("cuda") if self.gpu or some_gpu else resolve_device(self.device)
+
     def _place(
         self, estimator: "Estimator", device: "torch.device", size: tuple[int, int, int]
     ) -> "Place":
-        import torch
 
         from kvlock.cost.estimate import Place, centred_mask
         from kvlock.cost.gpus import gpu_named, memory_bytes
 
         capacity = None
         if self.gpu:
-            device, capacity = torch.device("cuda"), round(gpu_named(self.gpu).memory_gb * 1e9)
+            capacity = round(gpu_named(self.gpu).memory_gb * 1e9)
         if self.device_memory:
             capacity = memory_bytes(self.device_memory)
         latents = estimator.latent_size(size)
         mask = centred_mask(latents, estimator.backbone.patch_size, self.foreground)
         return Place(device, size, mask, self.variants, capacity)
 
-    def _rates(self, estimator: "Estimator", device: "torch.device") -> "Rates":
+    def _rates(self, estimator: "Estimator", device: "torch.device") -> "Rates | None":
+        """None for a card that is neither here nor named."""
+        import torch
+
         from kvlock.cost.gpus import gpu_named
         from kvlock.cost.rates import device_rates
 
         if self.gpu:
             return gpu_named(self.gpu).rates
+        if device.type == "cuda" and not torch.cuda.is_available():
+            return None
         return device_rates(estimator.backbone, device, lambda words: print(words, file=sys.stderr))
 
     def _video_size(self) -> tuple[int, int, int]:
@@ -187,6 +198,28 @@ class Estimate:
                 f"--foreground is {self.foreground}; expected a share above 0, at most 1"
             )
         return (self.frames, *size)
+
+
+def _print(rows: "list[tuple[str, ...]]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("method", "forwards", "PFLOP", "time", "plain = 1", "memory", box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=max(100, max(len(row[0]) for row in rows) + 62)).print(table)
+
+
+def _about(rates: "Rates | None") -> str:
+    """How the times were had."""
+    if rates is None:
+        return "No time: the card's speed is not known (name it: --gpu 4090); plain = 1 counts FLOP"
+    how = "measured on it" if rates.measured else "estimated from its data sheet, not measured"
+    return (
+        f"Time is of the denoising, at {rates.linear / 1e12:.3g} TFLOP/s in linear layers and "
+        f"{rates.attention / 1e12:.3g} in attention, {how}"
+    )
 
 
 def _duration(seconds: float) -> str:

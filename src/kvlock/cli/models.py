@@ -1,45 +1,60 @@
 """`kvlock models`: what can be edited with, and what is known of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from kvlock.cli.groups import plain
 
+Words = plain(tuple[str, ...], "[NAME | export NAME DIR]")
+
 
 @dataclass(frozen=True)
 class Models:
-    """List the models that are known by a short name, or all that is known of one."""
+    """List the models that are known by a short name, say all that is known of one, or export one."""
 
-    name: tyro.conf.Positional[plain(str, "NAME")] = ""  # pyright: ignore[reportInvalidTypeForm]
-    """A name from the list, a hub id or a folder: its family's defaults, each of which a flag overrides."""
+    words: tyro.conf.Positional[Words] = ()  # pyright: ignore[reportInvalidTypeForm]
+    """NAME (from the list, a hub id or a folder): its family's defaults, each of which a flag overrides.
+    export NAME DIR: the model in a diffusers folder of its own."""
 
     def run(self) -> None:
-        """Print the table, or one model's defaults."""
-        if self.name:
-            for label, value in details(self.name).items():
-                print(f"{label:24} {value}")
-            return
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
+        """Print the table or one model's defaults, or write one model's folder."""
+        match self.words:
+            case ():
+                _print_table()
+            case ("export", name, folder):
+                from kvlock.backbones.checkpoints import export_folder
 
-        from kvlock.backbones.known_models import KNOWN_MODELS
+                export_folder(name, Path(folder))
+                print(f"written: {folder}")
+            case (name,) if name != "export":
+                for label, value in details(name).items():
+                    print(f"{label:24} {value}")
+            case words:
+                said = " ".join(words)
+                raise ValueError(f"models {said}: expected nothing, NAME, or export NAME DIR")
 
-        columns = ("name", "DiT", "weights", "licence", "size", "frames", "source")
-        table = Table(*columns, box=box.SIMPLE)
-        for m in KNOWN_MODELS:
-            height, width = m.spec.size or (0, 0)
-            source = "comes with kvlock, the toy" if m.packaged else m.source
-            sizes = f"{m.parameters:,.0f} M", f"{m.weights_gb:g} GB"
-            table.add_row(
-                m.name, *sizes, m.licence, f"{width}x{height}", str(m.spec.max_frames), source
-            )
-        Console(width=120).print(table)
-        print(
-            "Any hub id (owner/name) or diffusers folder of these families works as --model, too."
+
+def _print_table() -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from kvlock.backbones.known_models import KNOWN_MODELS
+
+    columns = ("name", "DiT", "weights", "licence", "size", "frames", "source")
+    table = Table(*columns, box=box.SIMPLE)
+    for m in KNOWN_MODELS:
+        height, width = m.spec.size or (0, 0)
+        source = "comes with kvlock, the toy" if m.packaged else m.source
+        sizes = f"{m.parameters:,.0f} M", f"{m.weights_gb:g} GB"
+        table.add_row(
+            m.name, *sizes, m.licence, f"{width}x{height}", str(m.spec.max_frames), source
         )
+    Console(width=120).print(table)
+    print("Any hub id (owner/name) or diffusers folder of these families works as --model, too.")
 
 
 def details(name: str) -> dict[str, Any]:

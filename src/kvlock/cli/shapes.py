@@ -30,10 +30,10 @@ class ShapesRender:
 
 @dataclass(frozen=True)
 class ShapesTrain:
-    """Train the built-in world's model: VAE, latents, transformer, decoder. Resumes where it was stopped."""
+    """Train the built-in world's models, stage by stage. Resumes where it was stopped."""
 
     out: str
-    """Folder for the training state and, at the end, the two model folders."""
+    """Folder for the training state and, at the end, the models."""
     stage: str = "all"
     """all, vae, text, latents, vace, text-to-video, decoder or export."""
     vae_steps: int = 6000
@@ -45,7 +45,7 @@ class ShapesTrain:
     clips: int = 16000
     """Clips that the transformers see."""
     init: str = ""
-    """A trained shapes-vace folder to start from; empty starts from random weights."""
+    """A folder of models to start from, as a training exports them; empty starts from random weights."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -61,14 +61,36 @@ class ShapesTrain:
         out, samples = Path(self.out), Path(self.out) / "samples"
         device = str(resolve_device(self.device))
         init = Path(self.init) if self.init else None
-        if init and not (init / "model_index.json").is_file():
-            raise ValueError(f"--init {init} is not a model folder; expected a trained shapes-vace")
+        if init and not (init / "shapes-vace").is_dir():
+            raise ValueError(
+                f"--init {init} holds no shapes-vace; expected RUN/weights of a training"
+            )
 
-        def draw(model: Path, step: int) -> None:
-            draw_samples(model, samples, step)
+        def draw(weights: Path, step: int) -> None:
+            draw_samples(weights / "shapes-vace", samples, step)
 
         train_world(out, self.stage, steps, self.clips, device, draw, init)
-        plot_training(out, out / "curve.png")
+        if not plot_training(out, out / "curve.png"):
+            print(f"no curve: nothing under {out} was trained for long enough to log a line")
+
+
+@dataclass(frozen=True)
+class ShapesInstall:
+    """Replace the models that come with kvlock by those of a training, in this checkout."""
+
+    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder given to `kvlock shapes train`."""
+
+    def run(self) -> None:
+        """Copy the weights, and say what follows."""
+        from kvlock.backbones.checkpoints import shipped_folder
+        from kvlock.shapes.checkpoint import install_models
+        from kvlock.shapes.training import WEIGHTS
+
+        into = shipped_folder()
+        install_models(Path(self.run_folder) / WEIGHTS, into)
+        print(f"written: {into}")
+        print("next: kvlock calibrate shapes; kvlock calibrate shapes-t2v; kvlock shapes evaluate")
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,7 @@ class ShapesEvaluate:
 Shapes = (
     Annotated[ShapesRender, tyro.conf.subcommand("render")]
     | Annotated[ShapesTrain, tyro.conf.subcommand("train")]
+    | Annotated[ShapesInstall, tyro.conf.subcommand("install")]
     | Annotated[ShapesEvaluate, tyro.conf.subcommand("evaluate")]
 )
 

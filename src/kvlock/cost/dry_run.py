@@ -19,6 +19,7 @@ from kvlock.core.schedule import plan_steps
 from kvlock.cost.counting import Counter
 from kvlock.methods.edit import forwards_of
 from kvlock.methods.execution import Execution
+from kvlock.methods.flowedit import differences
 from kvlock.methods.inversion import source_alone
 from kvlock.methods.options import FlowEditConfig, MethodConfig
 
@@ -113,12 +114,14 @@ def _inversion_costs(branches: Branches, config: KVLockConfig) -> list[tuple[Cos
 def _flowedit_costs(
     backbone: Any, foreground: Tensor, config: FlowEditConfig, variants: int
 ) -> list[tuple[Cost, int]]:
-    """Source and target, each guided or not, in one batch; one edit after the other."""
-    count = 4 if config.guidance_scale > 1 else 2
-    latents, prompt, condition = backbone.random_inputs(count, tuple(foreground.shape))
-    times = torch.zeros(count)
+    """Source and target, each guided or not; one edit after the other."""
+    clips, count = (
+        _clips_without_data(backbone, foreground, 1),
+        4 if config.guidance_scale > 1 else 2,
+    )
+    predict = differences(backbone, clips, config, foreground[None])
     with Counter() as counter:
-        backbone.predict(latents, times, prompt, condition)
+        predict(clips.source, clips.source, torch.zeros(()))
     steps = config.num_inference_steps - config.first_step
     return [(Cost.of(counter, count), steps * config.num_noises * variants)]
 
@@ -131,9 +134,15 @@ def total(costs: list[tuple[Cost, int]]) -> Cost:
 def _branches_without_data(
     backbone: Any, foreground: Tensor, config: KVLockConfig, variants: int
 ) -> Branches:
+    clips = _clips_without_data(backbone, foreground, variants)
+    sampler = backbone.sampler(config.num_inference_steps, False, latent_size(clips.source))
+    return Branches(backbone, sampler, clips, config)
+
+
+def _clips_without_data(backbone: Any, foreground: Tensor, variants: int) -> Clips:
     latents, prompt, condition = backbone.random_inputs(variants, tuple(foreground.shape))
     nowhere = foreground[None].expand(variants, -1, -1, -1).to(latents.device)
-    clips = Clips(
+    return Clips(
         source_prompt=prompt,
         prompt=prompt,
         negative_prompt=prompt,
@@ -146,5 +155,3 @@ def _branches_without_data(
         source_of=[0] * variants,
         seeds=[0] * variants,
     )
-    sampler = backbone.sampler(config.num_inference_steps, False, latent_size(latents))
-    return Branches(backbone, sampler, clips, config)

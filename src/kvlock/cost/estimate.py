@@ -66,11 +66,11 @@ class Weights:
 
 
 class Estimator:
-    """A model without weights."""
+    """A model without weights, with the flow shift of a size (height, width)."""
 
-    def __init__(self, model: str, dtype: torch.dtype):
+    def __init__(self, model: str, dtype: torch.dtype, size: tuple[int, int] | None = None):
         self.model, self.dtype = model, dtype
-        self.backbone = skeleton(model, "meta", dtype)
+        self.backbone = skeleton(model, "meta", dtype, size)
 
     def latent_size(self, video_size: tuple[int, int, int]) -> tuple[int, int, int]:
         """Frames, height and width of the latents.

@@ -31,8 +31,13 @@ class Configs:
     pipeline: dict[str, Any]
 
 
-def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The backbone of `model` without its text encoder.
+def skeleton(
+    model: str,
+    device: str = "meta",
+    dtype: torch.dtype = torch.bfloat16,
+    size: tuple[int, int] | None = None,
+) -> Any:
+    """The backbone of `model` without its text encoder, with the flow shift of a size (height, width).
 
     Only configs are read, and of a known model's not even those. Raises ValueError for a model that
     `load_backbone` would not take either.
@@ -41,8 +46,8 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     if known and not known.packaged:
         family = known.spec
         steps = family.scheduler or FLOW_MATCHING
-        if family.flow_shift():
-            steps = steps | {"flow_shift": family.flow_shift()}
+        if family.flow_shift(size):
+            steps = steps | {"flow_shift": family.flow_shift(size)}
         configs = Configs(known.architecture, known.vae, steps, family.marks)
         return assembled(family, configs, device, dtype)
     if Path(model_source(model)).is_dir():
@@ -52,7 +57,7 @@ def skeleton(model: str, device: str = "meta", dtype: torch.dtype = torch.bfloat
     transformer, vae, scheduler, index = (read_config(model, f"{name}.json") for name in files)
     marks = {name: index[name] for name in family.marks}
     backbone = assembled(family, Configs(transformer, vae, scheduler, marks), device, dtype)
-    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift())
+    backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift(size))
     return backbone
 
 

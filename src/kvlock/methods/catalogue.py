@@ -90,6 +90,7 @@ METHODS: dict[str, MethodConfig] = {
     "proedit": PROEDIT,
     "flowedit": FlowEditConfig(),
     "flowedit-masked": FlowEditConfig(masked=True),
+    "flowedit-drop": FlowEditConfig(masked=True, drop=Drop()),
     "sdedit": replace(PLAIN, source=replace(UNTIED, strength=0.8)),
     "latent-blend": replace(PLAIN, source=ANCHORED),
     "vace": PLAIN,

@@ -10,6 +10,7 @@ from kvlock.contract.types import EditResult, Prompt, StepRecord
 from kvlock.core.clips import Clips, latent_size
 from kvlock.core.guidance import guide
 from kvlock.core.trace import check_finite
+from kvlock.methods.dropping.velocities import Predict, dropped_velocities
 from kvlock.methods.options import FlowEditConfig
 
 
@@ -28,7 +29,7 @@ def edit_prepared(
     """
     size = latent_size(clips.source)
     sampler = backbone.sampler(config.num_inference_steps, multistep=False, latent_size=size)
-    predict = _predictor(backbone, clips, config)
+    predict = differences(backbone, clips, config, clips.foreground)
     generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
 
     edited = clips.source
@@ -53,26 +54,38 @@ def edit_prepared(
     return [EditResult(video.cpu(), tuple(trace)) for video, trace in zip(videos, zip(*records))]
 
 
-def _predictor(
-    backbone: Backbone, clips: Clips, config: FlowEditConfig
+def differences(
+    backbone: Backbone, clips: Clips, config: FlowEditConfig, foreground: Tensor
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(z_src, z_tar, timestep) -> v_tar - v_src, each guided; all branches in one forward."""
+    """(z_src, z_tar, timestep) -> v_tar - v_src, each guided. foreground: as in `Dropped`."""
     guided = config.guidance_scale > 1
     prompts = [clips.source_prompt, clips.prompt]
     if guided:
         prompts += [clips.negative_prompt] * 2
-    prompt = Prompt.stack(prompts)
-    condition = None if clips.condition is None else torch.cat([clips.condition] * len(prompts))
+    velocities = _batched(backbone, clips, prompts)
+    if config.drop:
+        velocities = dropped_velocities(backbone, clips, prompts, config.drop, foreground)
     one = clips.source.new_ones(len(clips.source_of))
     scales = (config.guidance_scale * one, config.target_boost * config.guidance_scale * one)
 
     def predict(source: Tensor, target: Tensor, timestep: Tensor) -> Tensor:
-        latents = torch.cat([source, target] * (len(prompts) // 2))
-        times = timestep.expand(len(latents))
-        branches = backbone.predict(latents, times, prompt, condition).chunk(len(prompts))
+        branches = velocities(source, target, timestep)
         if not guided:
             return branches[1] - branches[0]
         v_source, v_target = (guide(branches[i], branches[i + 2], scales[i], one) for i in (0, 1))
         return v_target - v_source
+
+    return predict
+
+
+def _batched(backbone: Backbone, clips: Clips, prompts: list[Prompt]) -> Predict:
+    """As `dropped_velocities` with all branches whole, in one forward."""
+    prompt = Prompt.stack(prompts)
+    condition = None if clips.condition is None else torch.cat([clips.condition] * len(prompts))
+
+    def predict(source: Tensor, target: Tensor, timestep: Tensor) -> list[Tensor]:
+        latents = torch.cat([source, target] * (len(prompts) // 2))
+        times = timestep.expand(len(latents))
+        return list(backbone.predict(latents, times, prompt, condition).chunk(len(prompts)))
 
     return predict

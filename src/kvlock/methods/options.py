@@ -25,6 +25,21 @@ class FlowEditConfig(Part):
     )
     num_noises: int = option(1, "fresh noises that each step averages over", FROM_1)
     masked: bool = option(False, "only latents inside the mask move")
+    drop: Drop | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.drop is None:
+            return
+        if not self.masked:
+            raise ValueError(
+                "masked is False; expected True with drop, which leaves the rest alone"
+            )
+        if self.drop.drop_steps != "all" or self.drop.source_refresh != 1:
+            raise ValueError(
+                f"drop_steps is {self.drop.drop_steps!r}, source_refresh {self.drop.source_refresh!r}; "
+                "expected 'all' and 1 in FlowEdit, whose source has other noise in each step"
+            )
 
     @property
     def first_step(self) -> int:
@@ -75,11 +90,8 @@ def chosen_options(config: MethodConfig) -> dict[str, Any]:
         for name, value in flat(config).items()
         if repr(value) != repr(_default(config, name))
     }
-    if isinstance(config, KVLockConfig):
-        on = set(_parts(config))
-        chosen |= {name: None for name in ("lock", "adaptive") if name not in on}
-        chosen |= {name: True for name in on - set(_parts(KVLockConfig()))}
-    return chosen
+    on, usual = set(_parts(config)), set(_parts(type(config)()))
+    return chosen | {name: None for name in usual - on} | {name: True for name in on - usual}
 
 
 def with_options(config: MethodConfig, options: dict[str, Any]) -> MethodConfig:
@@ -132,7 +144,6 @@ def _parts(config: Any) -> list[str]:
 
 
 def _default(config: MethodConfig, name: str) -> Any:
-    record = (
-        PARTS[OPTIONS[name]] if isinstance(config, KVLockConfig) and OPTIONS[name] else type(config)
-    )
+    own = name in {f.name for f in fields(config)}
+    record = type(config) if own else PARTS[OPTIONS[name]]
     return next(f.default for f in fields(record) if f.name == name)

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from kvlock.contract.backbone import PackedBranch
+from kvlock.contract.backbone import Backbone, PackedBranch
 from kvlock.contract.tap import Kind, Layer, Tap
 from kvlock.contract.types import Prompt
 from kvlock.core.clips import Clips
+from kvlock.methods.refusals import CANNOT_DROP
 
 
 class PackedTap(Tap):
@@ -51,6 +52,12 @@ class PackedTap(Tap):
     def to_edit(self, layer: Layer, kind: Kind, tokens: Tensor) -> Tensor:
         """Keys or values of an edit's branch."""
         raise NotImplementedError
+
+
+def check_packed(backbone: Backbone) -> None:
+    """Raise ValueError for a family whose forwards cannot be packed."""
+    if not hasattr(backbone, "predict_packed"):
+        raise ValueError(CANNOT_DROP)
 
 
 def packed_branch(

@@ -5,6 +5,7 @@ from kvlock.core.config import KVLockConfig
 from kvlock.methods.options import MethodConfig
 
 OTHERS = "take a method that does not, such as kv-lock or constant"
+CANNOT_DROP = f"this model family cannot drop the background yet; {OTHERS}"
 
 
 def check_runs(config: MethodConfig, backbone: Backbone) -> None:
@@ -17,13 +18,16 @@ def check_runs(config: MethodConfig, backbone: Backbone) -> None:
 def refusal(config: MethodConfig, backbone: Backbone) -> str:
     """Why the model cannot run the method; empty where it can."""
     if not isinstance(config, KVLockConfig):
-        return "" if backbone.flow_matching else _no_velocities("FlowEdit")
+        if not backbone.flow_matching:
+            return _no_velocities("FlowEdit")
+        packs = hasattr(backbone, "predict_packed")
+        return CANNOT_DROP if config.drop and not packs else ""
     if config.source.inversion and not backbone.flow_matching:
         return _no_velocities("the inversion")
     if config.guidance.zero_init_steps and not backbone.flow_matching:
         return _no_velocities(f"zero_init_steps={config.guidance.zero_init_steps}")
     if config.drop and not hasattr(backbone, "predict_packed"):
-        return f"this model family cannot drop the background yet; {OTHERS}"
+        return CANNOT_DROP
     if backbone.embedded_guidance and _is_guidance_alone(config):
         return (
             "this model family reads its guidance as a number, without an unconditional branch, so "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import shift
 from torch import Tensor
 
 from kvlock.shapes.render import render_mask, render_scene
@@ -51,6 +52,36 @@ def nearest_mode(clip: Tensor, seed: int) -> Found:
 def is_right(clip: Tensor, seed: int) -> bool:
     """Whether a clip, uint8 [F, H, W, 3], shows what the scene edit `seed` asks for."""
     return nearest_mode(clip, seed).mode == wanted_mode(random_edit(seed))
+
+
+def outline_change(clip: Tensor, seed: int) -> float | None:
+    """How much the outline of a clip's object changes between frames, over what a true one's does.
+
+    1 is as steady as the truth. The clip, uint8 [F, H, W, 3], is an edit of the scene `seed`. Its
+    object is the pixels inside the mask that are nearer to the object's colour than to the
+    background's: hard pixels, so that only their border moves. Each frame is moved back along the
+    known path, and the differences between neighbours are summed. A true object's are not 0, since
+    pixels are squares; the true one is the mode nearest to the clip, so that a wrong object may be
+    steady. None where the clip shows nothing, or the true object stands still.
+    """
+    edit, (modes, answers, _) = random_edit(seed), _answers(seed)
+    mode = nearest_mode(clip, seed).mode
+    if mode == NOTHING:
+        return None
+    mask = render_mask(edit, FRAMES, SIZE, SIZE)
+    colour, background = np.float32(COLOURS[mode[1]]), answers[modes.index(NOTHING)]
+
+    def changes(pixels: np.ndarray) -> float:
+        own, other = (((pixels - rgb) ** 2).sum(axis=1) for rgb in (colour, background))
+        shape = np.zeros(mask.shape)
+        shape[mask] = own < other
+        centres = [edit.disc.centre(t) for t in np.linspace(0, 1, FRAMES)]
+        back = [((0.5 - y) * SIZE, (0.5 - x) * SIZE) for x, y in centres]
+        laid = np.stack([shift(frame, by, order=1) for frame, by in zip(shape, back)])
+        return float(np.abs(np.diff(laid, axis=0)).sum())
+
+    drawn, true = (changes(pixels) for pixels in (clip.numpy()[mask], answers[modes.index(mode)]))
+    return drawn / true if true else None
 
 
 def dominant_colour(clip: Tensor) -> str | None:

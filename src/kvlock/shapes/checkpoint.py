@@ -1,4 +1,4 @@
-"""The parts of the built-in models, from the real classes, and the folders they are saved to."""
+"""The parts of the built-in models, from the real classes, and the folders they are kept in."""
 
 import shutil
 from pathlib import Path
@@ -18,8 +18,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from kvlock.backbones.calibration import FILE as CALIBRATION
+from kvlock.backbones.checkpoints import SHARED, checkpoint_folder
 from kvlock.shapes.scene import COLOURS, KINDS
 
+VACE, TEXT_TO_VIDEO = "shapes-vace", "shapes-t2v"
 TEXT_LENGTH = 16
 TEXT_DIM = 128
 VOCABULARY = ["<pad>", "</s>", "<unk>", "a", "an", "and", "empty", "background", *COLOURS, *KINDS]
@@ -99,25 +102,50 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_folders(
+def save_models(
     out: Path,
     vae: AutoencoderKLWan,
     text_encoder: UMT5EncoderModel,
     vace: WanVACETransformer3DModel,
     text_to_video: WanTransformer3DModel,
 ) -> None:
-    """Write `shapes-t2v` and `shapes-vace` under `out`, diffusers folders in half precision."""
-    shared = dict(tokenizer=build_tokenizer(), text_encoder=text_encoder.half(), vae=vae.half())
-    scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    """Write `shapes-vace`, `shapes-t2v`, and `shared`, which both need, in half precision."""
+    vae.register_to_config(_name_or_path="")  # or it would name a folder of this machine
+    shared = dict(
+        tokenizer=build_tokenizer(),
+        text_encoder=text_encoder.half(),
+        vae=vae.half(),
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
     )
     pipelines = {
-        "shapes-t2v": WanPipeline(transformer=text_to_video.half(), scheduler=scheduler, **shared),
-        "shapes-vace": WanVACEPipeline(transformer=vace.half(), scheduler=scheduler, **shared),
+        VACE: WanVACEPipeline(transformer=vace.half(), **shared),
+        TEXT_TO_VIDEO: WanPipeline(transformer=text_to_video.half(), **shared),
     }
+    for folder in (SHARED, *pipelines):
+        shutil.rmtree(out / folder, ignore_errors=True)
     for name, pipeline in pipelines.items():
-        shutil.rmtree(out / name, ignore_errors=True)
-        pipeline.save_pretrained(out / name, safe_serialization=True)
+        pipeline.save_config(out / name)
+        pipeline.transformer.save_pretrained(out / name / "transformer")
+    for part, module in shared.items():
+        module.save_pretrained(out / SHARED / part)
+
+
+def install_models(trained: Path, into: Path) -> None:
+    """Copy what `save_models` wrote to `trained` over the models in `into`.
+
+    Their calibrations go, which belong to the weights that stood there. Raises ValueError, before
+    anything is copied, where a part is missing.
+    """
+    for name in (VACE, TEXT_TO_VIDEO):
+        if not (trained / name).is_dir():
+            remedy = f"type kvlock shapes train --out {trained.parent} --stage export"
+            raise ValueError(f"{trained} holds no {name}; {remedy}")
+        checkpoint_folder(str(trained / name))  # refuses what is not whole
+    for folder in (SHARED, VACE, TEXT_TO_VIDEO):
+        shutil.copytree(trained / folder, into / folder, dirs_exist_ok=True)
+        (into / folder / CALIBRATION).unlink(missing_ok=True)
 
 
 def set_latent_statistics(vae: AutoencoderKLWan, latents: torch.Tensor) -> None:

@@ -20,6 +20,7 @@ from support.edits import (
     counted,
     dropped,
     latents_of,
+    short,
     watching,
     wide_request,
 )
@@ -47,6 +48,22 @@ class _SlowProcessor:
         return attn.to_out[0](out.flatten(2))
 
 
+def _slow_velocity(backbone, clips, sampler, computed, visible):
+    """(latents, prompt, step, is_source) -> the velocity by one whole branch, seen tokens alone."""
+    sites = backbone.attention_sites(torch.tensor(0.0))
+    processors = [_SlowProcessor(computed, visible) for _ in sites]
+    for site, processor in zip(sites, processors):
+        site.module.processor = processor
+
+    def velocity(latents, prompt, step, is_source=False):
+        for processor in processors:
+            processor.is_source = is_source
+        encoded, time = backbone.encode_prompt([prompt]), sampler.timestep(step)[None]
+        return backbone.predict(latents, time, encoded, clips.condition)
+
+    return velocity
+
+
 @torch.no_grad()
 def _slow_edit(backbone, request, config):
     """The full computation with alpha = 1 and the source's latents pasted, one branch a forward.
@@ -62,17 +79,7 @@ def _slow_edit(backbone, request, config):
     own = computed_latents(computed, backbone.patch_size)
     kept = clips.foreground if config.source.background_anchor == "latents" else own
     every = drop.source_refresh if drop.source_refresh >= 1 else round(drop.source_refresh * STEPS)
-    sites = backbone.attention_sites(torch.tensor(0.0))
-    processors = [_SlowProcessor(computed.flatten(), visible) for _ in sites]
-    for site, processor in zip(sites, processors):
-        site.module.processor = processor
-
-    def velocity(latents, prompt, step, is_source=False):
-        for processor in processors:
-            processor.is_source = is_source
-        encoded, time = backbone.encode_prompt([prompt]), sampler.timestep(step)[None]
-        return backbone.predict(latents, time, encoded, clips.condition)
-
+    velocity = _slow_velocity(backbone, clips, sampler, computed.flatten(), visible)
     guidance = config.guidance
     latents, average = clips.start, None
     for step in range(config.num_inference_steps):
@@ -126,6 +133,80 @@ def test_fast_is_what_the_slow_steps_give(backbone):
     fast = latents_of(backbone, [request], settings)
     slow = _slow_edit(backbone, request, settings)
     torch.testing.assert_close(fast, slow, atol=5e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def _slow_flowedit(backbone, request, settings):
+    """FlowEdit inside the mask whose branches all see the source's background keys and values."""
+    clips, drop = prepare_clips(backbone, [request]), settings.drop
+    sampler = backbone.sampler(STEPS, multistep=False)
+    computed = computed_tokens(clips.foreground, backbone.patch_size, drop.drop_margin)
+    sets = token_sets(computed[0], drop.background_context)
+    visible = torch.zeros(computed.numel(), dtype=torch.bool).index_fill(0, sets.source, True)
+    velocity = _slow_velocity(backbone, clips, sampler, computed.flatten(), visible)
+
+    generator = torch.Generator().manual_seed(request.seed)
+    shape, omega = clips.source.shape[1:], settings.guidance_scale
+    noises = {step: torch.randn(shape, generator=generator)[None] for step in range(1, STEPS)}
+
+    def guided(latents, prompt, step, omega):
+        source = sampler.add_noise(clips.source, noises[step], step)
+        velocity(source, request.source_prompt, step, is_source=True)
+        cond, uncond = (velocity(latents, p, step) for p in (prompt, request.negative_prompt))
+        return uncond + omega * (cond - uncond)
+
+    return reference.flowedit(
+        lambda latents, step: guided(latents, request.source_prompt, step, omega),
+        lambda latents, step: guided(latents, request.prompt, step, 2.4 * omega),
+        clips.source,
+        noises,
+        sampler.sigmas,
+        clips.foreground[:, None].float(),
+    )
+
+
+@pytest.mark.parametrize("options", [dict(), dict(background_context=0.4, drop_margin=0)])
+def test_flowedit_drops_what_full_computations_would_take_of_the_source(backbone, options):
+    request, settings = wide_request(), dropped(short("flowedit-drop"), **options)
+    fast = latents_of(backbone, [request], settings)
+    slow = _slow_flowedit(backbone, request, settings)
+    torch.testing.assert_close(fast, slow, atol=2e-4, rtol=1e-4)
+    clean = backbone.encode_video(request.video[None])
+    outside = ~prepare_clips(backbone, [request]).foreground[:, None].expand_as(clean)
+    assert torch.equal(fast[outside], clean[outside])
+
+
+def test_flowedit_without_a_background_is_flowedit(backbone):
+    """Where all is computed there is nothing that could be dropped."""
+    request = dataclasses.replace(wide_request(), mask=torch.ones_like(wide_request().mask))
+    fast, whole = (
+        latents_of(backbone, [request], short(name))
+        for name in ("flowedit-drop", "flowedit-masked")
+    )
+    torch.testing.assert_close(fast, whole, atol=2e-4, rtol=1e-4)
+
+
+def test_clips_are_dropped_one_by_one(backbone):
+    """Edits of one source with their own noise and prompt, together and alone."""
+    first = wide_request()
+    requests = [first, dataclasses.replace(first, seed=5, background_seed=0, prompt="a star")]
+    together = latents_of(backbone, requests, short("flowedit-drop"))
+    for number, request in enumerate(requests):
+        alone = latents_of(backbone, [request], short("flowedit-drop"))
+        torch.testing.assert_close(together[number : number + 1], alone, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(masked=False), "masked is False; expected True with drop"),
+        (dict(drop_steps="locked"), "drop_steps is 'locked'"),
+        (dict(source_refresh=2), "source_refresh 2"),
+    ],
+)
+def test_flowedit_refuses_what_it_cannot_drop(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        short("flowedit-drop", **options)
 
 
 def test_what_is_dropped_is_the_source_and_s_star_knows_it(backbone):

@@ -8,7 +8,7 @@ from kvlock.core.branches import Branches
 from kvlock.core.plugs import Forwards
 from kvlock.methods.dropping.source_memory import SourceMemory
 from kvlock.methods.dropping.tokens import computed_latents, computed_tokens, token_sets
-from kvlock.methods.packed import by_branch, members, packed_branch
+from kvlock.methods.packed import by_branch, check_packed, members, packed_branch
 from kvlock.methods.parts import Drop
 
 
@@ -28,7 +28,7 @@ class Dropped:
     ):
         """foreground: the clips' own latents bool [B, F, H, W], or the same where theirs has no data."""
         clips, patch_size = branches.clips, branches.backbone.patch_size
-        assert hasattr(branches.backbone, "predict_packed"), "see methods/refusals.py"
+        check_packed(branches.backbone)
         foreground = clips.foreground if foreground is None else foreground
         tokens = computed_tokens(foreground, patch_size, drop.drop_margin)
         self.computed = computed_latents(tokens, patch_size).to(clips.source.device)

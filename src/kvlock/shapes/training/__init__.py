@@ -1,5 +1,5 @@
 """Training of the built-in world's models: `train_world` runs its stages."""
 
-from kvlock.shapes.training.stages import STAGES, train_world
+from kvlock.shapes.training.stages import STAGES, WEIGHTS, train_world
 
-__all__ = ["STAGES", "train_world"]
+__all__ = ["STAGES", "WEIGHTS", "train_world"]

@@ -12,13 +12,16 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransforme
 from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
+from kvlock.backbones.checkpoints import SHARED
 from kvlock.shapes.checkpoint import (
+    TEXT_TO_VIDEO,
     TRUNK,
+    VACE,
     build_text_encoder,
     build_text_to_video,
     build_vace,
     build_vae,
-    save_folders,
+    save_models,
     set_latent_statistics,
 )
 from kvlock.shapes.scene import FRAMES, SIZE
@@ -29,6 +32,7 @@ from kvlock.shapes.training.text import train_text_encoder
 from kvlock.shapes.training.vae import train_vae
 from kvlock.shapes.training.validation import write_validation
 
+WEIGHTS = "weights"  # the folder of a training that its models are exported to
 STAGES = ("vae", "text", "latents", "vace", "text-to-video", "decoder", "export")
 VAE_CROP = 56
 LEARNING_RATE = 1e-3
@@ -56,16 +60,17 @@ def train_world(
     on_sample: Callable[[Path, int], None] | None = None,
     init: Path | None = None,
 ) -> None:
-    """Run one stage, or all in turn; `out` holds the state and, at the end, two model folders.
+    """Run one stage, or all in turn; `out` holds the state and, at the end, the models in
+    `weights`.
 
     `steps` counts those of "vae", "transformer" (each of the two) and "decoder". The stages "vace"
     and "text-to-video" need those before them and not each other: they may run side by side, a
-    process each. `export` writes the two folders from whatever state there is. The decoder is
+    process each. `export` writes the models from whatever state there is. The decoder is
     trained on after the encoder is done, so that the transformers' latents stay valid. Latents that
     are there are kept: delete the folder `latents` after training the encoder further.
-    `init` is a trained `shapes-vace` folder, with `shapes-t2v` beside it, to start from; where its
-    transformer is of another size, only its VAE is used. Without it the weights are random.
-    `on_sample(folder, step)` may draw samples from the exported folders.
+    `init` is such a folder of `weights` to start from; where its transformers are of another size,
+    only its VAE is used. Without it the weights are random.
+    `on_sample(weights, step)` may draw samples from the exported models.
     Raises ValueError for an unknown stage, and where a stage lacks what an earlier one makes.
     """
     if stage not in ("all", *STAGES):
@@ -80,7 +85,7 @@ def train_world(
 def _vae(run: _Run) -> None:
     vae = _seeded(build_vae)
     if run.init:
-        vae = AutoencoderKLWan.from_pretrained(run.init / "vae").float()
+        vae = AutoencoderKLWan.from_pretrained(run.init / SHARED / "vae").float()
     train_vae(vae, run.out / "vae", run.steps["vae"], 4, FRAMES, SIZE, VAE_CROP, 2e-3, run.device)
     vae.save_pretrained(run.out / "vae-joint")
 
@@ -96,7 +101,7 @@ def _latents(run: _Run) -> None:
 
 def _text(run: _Run) -> None:
     if _has_transformer(run.init):
-        text = UMT5EncoderModel.from_pretrained(run.init / "text_encoder").float()
+        text = UMT5EncoderModel.from_pretrained(run.init / SHARED / "text_encoder").float()
     else:
         text = _seeded(build_text_encoder)
         right = train_text_encoder(text, run.out / "text", TEXT_STEPS, run.device)
@@ -107,14 +112,15 @@ def _text(run: _Run) -> None:
 def _vace(run: _Run) -> None:
     model = _seeded(build_vace)
     if _has_transformer(run.init):
-        model = WanVACETransformer3DModel.from_pretrained(run.init / "transformer").float()
+        folder = run.init / VACE / "transformer"
+        model = WanVACETransformer3DModel.from_pretrained(folder).float()
     _train(run, "vace", model)
 
 
 def _text_to_video(run: _Run) -> None:
     model = _seeded(build_text_to_video)
     if _has_transformer(run.init):
-        folder = run.init.with_name("shapes-t2v") / "transformer"
+        folder = run.init / TEXT_TO_VIDEO / "transformer"
         model = WanTransformer3DModel.from_pretrained(folder).float()
     _train(run, "text-to-video", model)
 
@@ -152,17 +158,17 @@ def _export(run: _Run) -> None:
         model.load_state_dict(load_average(run.out / name))
     text = _trained(UMT5EncoderModel, run.out / "text-trained", "text")
     vace, text_to_video = (model.eval() for model in models.values())
-    save_folders(run.out, vae.eval(), text, vace, text_to_video)
+    save_models(run.out / WEIGHTS, vae.eval(), text, vace, text_to_video)
     if run.on_sample:
-        run.on_sample(run.out, run.steps["transformer"])
+        run.on_sample(run.out / WEIGHTS, run.steps["transformer"])
 
 
 def _has_transformer(init: Path | None) -> TypeGuard[Path]:
-    """Whether `init` holds a transformer of the size that is trained here."""
+    """Whether `init` holds transformers of the size that is trained here."""
     if not init:
         return False
-    config, wanted = json.loads((init / "transformer" / "config.json").read_text()), TRUNK
-    return all(config[name] == json.loads(json.dumps(value)) for name, value in wanted.items())
+    config = json.loads((init / VACE / "transformer" / "config.json").read_text())
+    return all(config[name] == json.loads(json.dumps(value)) for name, value in TRUNK.items())
 
 
 def _trained(kind: type[nn.Module], folder: Path, stage: str) -> nn.Module:
