@@ -8,6 +8,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from kvlock.contract.options import (
+    COUNT,
     FINITE,
     FRACTION,
     FROM_0,
@@ -27,27 +28,38 @@ from kvlock.methods.parts import Calibration, Drop, Inject
 RECORDS = (*PARTS.values(), KVLockConfig, FlowEditConfig, Execution)
 OPTIONS = [(record, f) for record in RECORDS for f in fields(record) if f.name not in PARTS]
 NAN = float("nan")
+ENDLESS = (NAN, float("inf"), -float("inf"), 10**400)
 VALUES = {  # of each range: what is in it, what is not
-    SHARE: ((0, 0.5, 1), (-0.1, 1.1, NAN)),
-    POSITIVE: ((0.001, 3), (0, -1, NAN)),
-    FROM_0: ((0, 7), (-1, -0.5, NAN)),
-    FROM_1: ((1, 7), (0, -1, NAN)),
-    FRACTION: ((0.01, 1), (0, 1.01, -0.5, NAN)),
-    FINITE: ((-0.5, 0, 3), (NAN, float("inf"))),
-    STEPS: ((0, 7, 0.0, 0.5, 1.0), (-1, -0.5, 1.5, NAN)),
+    SHARE: ((0, 0.5, 1), (-0.1, 1.1, *ENDLESS)),
+    POSITIVE: ((0.001, 3), (0, -1, 1e-320, *ENDLESS)),
+    FROM_0: ((0, 7), (-1, -0.5, *ENDLESS)),
+    FROM_1: ((1, 7), (0, -1, *ENDLESS)),
+    COUNT: ((1, 7, 1000), (0, -1, 1001, *ENDLESS)),
+    FRACTION: ((0.01, 1), (0, 1.01, -0.5, *ENDLESS)),
+    FINITE: ((-0.5, 0, 3), ENDLESS),
+    STEPS: ((0, 7, 0.0, 0.5, 1.0), (-1, -0.5, 1.5, *ENDLESS)),
 }
 OWN = {  # options with a range of their own
-    (Lock, "fusion_ratio"): (("variance", 0.1, 1), (0, 0.0, 1.5, -0.5, NAN, "often", None)),
-    (Signal, "window"): ((2, 50, 0.5), (1, 0, -3, 0.0, 1.0, 1.5, NAN)),
+    (Lock, "fusion_ratio"): (("variance", 0.1, 1), (0, 0.0, 1.5, -0.5, *ENDLESS, "often", None)),
+    (Signal, "window"): ((2, 50, 0.5), (1, 0, -3, 0.0, 1.0, 1.5, *ENDLESS)),
     (Guidance, "guidance_interval"): (
         ((0.0, 1.0), (0.5, 0.5), [0.2, 0.7]),
-        ((0.5, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.5,), (0.1, 0.2, 0.3)),
+        ((0.5, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.5,), (0.1, 0.2, 0.3), (0.0, NAN)),
     ),
     (Calibration, "usual"): (
         ((), ((0.5, 0.1),), [[0.0, 1.0], [1.0, 0.5]]),
-        (((0.5, 0.0),), ((1.5, 0.1),), ((-0.1, 0.1),), ((0.5, -1.0),), ((0.5,),), ((0.1,) * 3,)),
+        (
+            ((0.5, 0.0),),
+            ((1.5, 0.1),),
+            ((-0.1, 0.1),),
+            ((0.5, -1.0),),
+            ((0.5,),),
+            ((0.1,) * 3,),
+            ((0.5, NAN),),
+            ((0.5, float("inf")),),
+        ),
     ),
-    (Drop, "source_refresh"): ((1, 4, 0.25), (0, -1, 0.0, 1.0, 1.5, NAN)),
+    (Drop, "source_refresh"): ((1, 4, 0.25), (0, -1, 0.0, 1.0, 1.5, *ENDLESS)),
 }
 
 

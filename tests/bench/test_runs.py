@@ -153,7 +153,7 @@ def test_what_is_done_to_a_mask_is_said_once_a_clip(model, tmp_path, capsys):
         (["shapes", "--methods", "magic"], "'magic' is unknown"),
         (["shapes", "--methods", "vace", "--model", "shapes-t2v"], "use it with a VACE model"),
         (["shapes", "--seeds", "2..0"], "expected a seed"),
-        (["shapes", "--limit", "-1"], "expected 0 .all. or more"),
+        (["shapes", "--limit", "-1"], "expected 0 to"),
         (["shapes", "--window", "1"], "window is 1"),
         (
             ["shapes", "--methods", "sdedit", "--strength", "0.5"],

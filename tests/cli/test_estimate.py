@@ -59,7 +59,7 @@ def test_memory_of_this_machine_alone_is_lowered_by_the_option(tmp_path, monkeyp
     [
         (["--size", "96"], "expected WIDTHxHEIGHT"),
         (["--foreground", "0"], "expected a share above 0"),
-        (["--frames", "0"], "expected 1 or more"),
+        (["--frames", "0"], "expected 1 to 1025"),
         (["--gpu", "4091"], "did you mean 4090"),
         (["--device-memory", "much"], "expected an amount such as 24GB"),
         (["--size", "97x96"], "expected sides that divide by"),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kvlock.media.files import HIDDEN, whole_file, whole_folder, write_json, write_text
+from kvlock.media.files import HIDDEN, whole_file, write_json, write_text
 
 
 def names(folder) -> list[str]:
@@ -70,87 +70,24 @@ def test_text_is_utf_8_and_json_is_read_back(tmp_path):
     assert names(tmp_path) == ["a.json", "a.txt"]
 
 
-def test_a_new_folder_appears_with_all_its_files(tmp_path):
-    out = tmp_path / "out"
-    with whole_folder(out) as folder:
-        (folder / "a.txt").write_text("a")
-        (folder / "inner").mkdir()
-        (folder / "inner" / "b.txt").write_text("b")
-        assert not out.exists()
-    assert names(tmp_path) == ["out"] and names(out) == ["a.txt", "inner"]
-    other = tmp_path / "made by hand"
-    other.mkdir()
-    assert out.stat().st_mode == other.stat().st_mode  # others may read it as any folder
-
-
-def test_files_go_into_an_old_folder_beside_what_is_there(tmp_path):
-    for name in ("a.txt", "kept.txt"):
-        (tmp_path / name).write_text("old")
-    with whole_folder(tmp_path) as folder:
-        for name in ("a.txt", "b.txt"):
-            (folder / name).write_text("new")
-        assert (tmp_path / "a.txt").read_text() == "old"
-    found = {name: (tmp_path / name).read_text() for name in names(tmp_path)}
-    assert found == {"a.txt": "new", "b.txt": "new", "kept.txt": "old"}
-
-
-@pytest.mark.parametrize("is_new", [True, False])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_failed_folder_leaves_nothing(tmp_path, error, is_new):
-    out = tmp_path / "out"
-    if not is_new:
-        out.mkdir()
-        (out / "a.txt").write_text("old")
-    with pytest.raises(error), whole_folder(out) as folder:
-        (folder / "a.txt").write_text("half")
-        raise error
-    assert names(tmp_path) == ([] if is_new else ["out"])
-    assert is_new or (names(out) == ["a.txt"] and (out / "a.txt").read_text() == "old")
-
-
-def test_a_folder_in_the_way_of_a_file_moves_none(tmp_path):
-    (tmp_path / "b.txt").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"b\.txt is a folder; move it away"):
-        with whole_folder(tmp_path) as folder:
-            for name in ("a.txt", "b.txt"):
-                (folder / name).write_text("new")
-    assert names(tmp_path) == ["b.txt"]
-
-
-def test_a_file_of_the_folders_name_is_refused_before_anything_is_done(tmp_path):
-    (tmp_path / "out").write_text("old")
-    with pytest.raises(NotADirectoryError, match="out is a file; expected a folder"):
-        with whole_folder(tmp_path / "out"):
-            raise AssertionError("the block must not run")
-    assert (tmp_path / "out").read_text() == "old"
-
-
-def test_two_that_make_one_new_folder_are_not_merged(tmp_path):
-    out = tmp_path / "out"
-    with pytest.raises(FileExistsError, match="made by another process meanwhile"):
-        with whole_folder(out) as first:
-            (first / "a.txt").write_text("first")
-            with whole_folder(out) as second:
-                (second / "a.txt").write_text("second")
-    assert names(tmp_path) == ["out"] and (out / "a.txt").read_text() == "second"
-
-
 KILLED = """
 import sys, time
-from kvlock.media.files import whole_file, whole_folder
-with {kind}(sys.argv[1]) as unfinished:
-    (unfinished / "a.txt" if unfinished.is_dir() else unfinished).write_text("half")
+from kvlock.media.files import whole_file
+with whole_file(sys.argv[1]) as unfinished:
+    unfinished.write_text("half")
     print("ready", flush=True)
     time.sleep(60)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-@pytest.mark.parametrize("kind", ["whole_file", "whole_folder"])
-def test_a_killed_writer_leaves_only_a_hidden_name(tmp_path, kind):
-    command = [sys.executable, "-c", KILLED.format(kind=kind), str(tmp_path / "out")]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_killed_writer_leaves_is_hidden_and_goes_when_the_next_one_writes(tmp_path, number):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
-        writer.send_signal(signal.SIGKILL)
-    (left,) = names(tmp_path)
-    assert left.startswith(HIDDEN)
+        write_text(tmp_path / "other", "")
+        (left,) = set(names(tmp_path)) - {"other"}  # it belongs to a writer that lives
+        writer.send_signal(number)
+    assert left.startswith(HIDDEN) and left in names(tmp_path)
+    write_text(tmp_path / "other", "")
+    assert names(tmp_path) == ["other"]

@@ -1,68 +1,74 @@
-"""The command line. Commands are frozen records; torch and diffusers are imported when one runs."""
+"""The command line. Commands are frozen records; torch and diffusers are imported when one runs.
 
+Nothing is imported here but the standard library's least, so that a signal meets a handler early.
+"""
+
+import signal
 import sys
-from typing import Annotated
-
-import tyro
-
-from kvlock.cli.bench import BenchGroup
-from kvlock.cli.demo import Demo
-from kvlock.cli.edit import Edit
-from kvlock.cli.estimate import Estimate
-from kvlock.cli.groups import HELP_ALL
-from kvlock.cli.models import Models
-from kvlock.cli.shapes import ShapesGroup
-from kvlock.cli.studies import Calibrate
+from types import FrameType
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
-
-Command = (
-    Annotated[Edit, tyro.conf.subcommand("edit")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Models, tyro.conf.subcommand("models")]
-    | Annotated[Estimate, tyro.conf.subcommand("estimate")]
-    | Annotated[BenchGroup, tyro.conf.subcommand("bench")]
-    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
-    | Annotated[ShapesGroup, tyro.conf.subcommand("shapes")]
-)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_AFTER = 0.3  # seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it was done, 2 for what the user can mend, 4 out of memory, 130 stopped."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words == ["--version"]:
-        from kvlock.versions import versions
-
-        print("\n".join(f"{name} {version}" for name, version in versions().items()))
-        return 0
-    words = ["--help" if word == HELP_ALL else word for word in words]
-    command = tyro.cli(
-        Command,
-        prog="kvlock",
-        description="Edit one thing in a video and keep the rest. --version prints all that moves numbers.",
-        args=words,
-    )
     try:
-        command.run()
+        from kvlock.cli.commands import parsed
+
+        parsed(words).run()
     except (ValueError, ArithmeticError, OSError) as error:
-        print(f"kvlock: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("kvlock: interrupted", file=sys.stderr)
-        return 130
+        return _fail(2, str(error), error)
+    except KeyboardInterrupt as error:
+        return _fail(130, "interrupted", error)
     except (MemoryError, RuntimeError) as error:
         said = str(error)
         if not isinstance(error, MemoryError) and not any(w in said for w in OUT_OF_MEMORY):
             raise
-        print(
-            "kvlock: out of memory; try --offload model, --tile-vae, --size, a shorter clip or a "
-            "smaller model (kvlock estimate says what each needs)",
-            file=sys.stderr,
+        advice = (
+            "out of memory; try --offload model, --tile-vae, --size, a shorter clip or a "
+            "smaller model (kvlock estimate says what each needs)"
         )
-        return 4
+        return _fail(4, advice, error)
     return 0
 
 
+def _fail(code: int, sentence: str, error: BaseException) -> int:
+    """One line, with what was noted on the error on its way."""
+    print(f"kvlock: {'; '.join([sentence, *getattr(error, '__notes__', ())])}", file=sys.stderr)
+    return code
+
+
 def run_and_exit() -> None:
-    """The console script."""
-    sys.exit(main())
+    """The console script. A signal that stops it lets everything be put away first."""
+    stopped: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        if _imports(frame):  # compiled modules swallow the interrupt: it comes again
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, stop)
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
+    try:
+        code = main()
+    except Exception:  # an import may have turned the interrupt into an error of its own
+        if not stopped:
+            raise
+        code = 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    sys.exit(128 + stopped[0] if stopped and code else code)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

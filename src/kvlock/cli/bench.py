@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from kvlock.cli.edit import seed_range
 from kvlock.cli.groups import group
 from kvlock.cli.options import method_options
 from kvlock.cli.studies import BenchDetector
+from kvlock.cli.values import out_folder, require_number, seed_range
 
 MethodOptions = method_options([])
 
@@ -45,9 +45,8 @@ class BenchRun:
         from kvlock.bench.runner import run_suite
         from kvlock.bench.suite import read_suite
 
-        suite = read_suite(self.suite)
-        if self.limit < 0:
-            raise ValueError(f"--limit is {self.limit}; expected 0 (all) or more")
+        out, suite = out_folder(self.out), read_suite(self.suite)
+        require_number("--limit", self.limit, least=0)
         if self.limit:
             suite = dataclasses.replace(suite, items=suite.items[: self.limit])
         overrides = {name: v for name, v in asdict(self.options).items() if v is not None}
@@ -60,7 +59,7 @@ class BenchRun:
             (CEILING, *chosen),
             seed_range(self.seeds),
             overrides,
-            Path(self.out),
+            out,
             self.device,
             self.dtype,
         )
@@ -126,7 +125,8 @@ class ExportVBench:
         """Write the clips."""
         from kvlock.bench.vbench import export_videos
 
-        print(f"{export_videos(Path(self.out), Path(self.videos))} clips in {self.videos}")
+        videos = out_folder(self.videos, "VIDEOS")
+        print(f"{export_videos(Path(self.out), videos)} clips in {videos}")
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class BenchTable:
         from kvlock.bench.tables import print_tables, write_tables
         from kvlock.bench.tradeoff import plot_tradeoff
 
+        require_number("--report-clips", self.report_clips, least=0)
         rows = read_rows(Path(self.out))
         text = write_tables(Path(self.out), rows, self.against)
         print_tables(rows, self.against)

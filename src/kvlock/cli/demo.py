@@ -1,7 +1,8 @@
 """`kvlock demo`: a clip of the built-in world, edited as the paper does it."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from kvlock.cli.values import out_folder, require_number
 
 MODEL = "shapes"
 
@@ -17,7 +18,8 @@ class Demo:
 
     def run(self) -> None:
         """Scene, mask, edit; the files of an earlier demo are replaced."""
-        out = Path(self.out)
+        out = out_folder(self.out)
+        require_number("--seed", self.seed, least=0)
         if out.suffix:
             raise ValueError(f"--out is {self.out}; expected a folder")
         from kvlock.cli.run import run_job
@@ -33,5 +35,5 @@ class Demo:
             source_prompt=scene.source_prompt,
         )
         print(f"source: {scene.source_prompt}\nedit:   {scene.prompt}")
-        run_job(job, out, [])
+        run_job(job, out, overwrite=True, notes=[])
         print(f"look at {out}/comparison.mp4 (source | mask | edited), sheet.png and trace.png")

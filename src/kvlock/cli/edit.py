@@ -5,17 +5,15 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from kvlock.cli.groups import advanced, group, plain
 from kvlock.cli.options import method_options
 from kvlock.cli.run import run_job
-from kvlock.editing.job import SEEDS_END, EditJob, Size
-
-if TYPE_CHECKING:
-    pass
+from kvlock.cli.values import require_flags, seed_range, size_of
+from kvlock.editing.job import EditJob
 
 METHODS_IN_SHORT = (
     "kv-lock: the paper's, the default. constant: the same lock without its signal. fast: computes "
@@ -91,7 +89,7 @@ class OutputOptions:
     """What is written."""
 
     out: plain(str, "PATH") = ""
-    """A folder for everything, or an .mp4 file for the edited clip alone."""
+    """A folder for everything, or an .mp4 or .mkv file for the edited clip alone."""
     composite: bool = True
     """The source's own pixels outside the mask, exact beyond 8 px (in the file with --lossless)."""
     lossless: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -120,20 +118,13 @@ class Edit:
 
     def run(self) -> None:
         """Plan, edit, write; every line that is printed comes from there."""
-        out, notes = Path(self.output.out), []
-        if self.output.from_:
-            job, notes = self._again()
-        else:
-            job = self.job()
-        from kvlock.editing.outputs import check_out
-
-        check_out(out, len(job.variants), self.output.overwrite)
-        run_job(job, out, notes)
+        job, notes = self._again() if self.output.from_ else (self.job(), [])
+        run_job(job, Path(self.output.out), self.output.overwrite, notes)
 
     def job(self) -> EditJob:
         """The flags as a job. Raises ValueError for a flag that is missing or makes no sense."""
         clip, prompts, model = self.clip_and_mask, self.prompts, self.model
-        _require_flags({"CLIP": clip.clip, "--mask": clip.mask, "--out": self.output.out})
+        require_flags({"CLIP": clip.clip, "--mask": clip.mask, "--out": self.output.out})
         if not prompts.prompt or not all(p.strip() for p in prompts.prompt):
             raise ValueError("--prompt is missing; see kvlock edit --help")
         if not model.model.strip():
@@ -182,34 +173,5 @@ class Edit:
                 "--from takes everything from the run.json; only --out, --overwrite and "
                 "--accept-changes may stand beside it"
             )
-        _require_flags({"--out": self.output.out})
+        require_flags({"--out": self.output.out})
         return read_run(Path(self.output.from_), self.output.accept_changes)
-
-
-def seed_range(text: str) -> range:
-    """`3` or `0..2`, both ends included. Raises ValueError for anything else."""
-    first, dots, last = text.partition("..")
-    sound = first.isdecimal() and (last.isdecimal() if dots else True)
-    if not sound or int(last or first) < int(first):
-        raise ValueError(f"--seeds is {text!r}; expected a seed such as 0, or a range such as 0..2")
-    if int(last or first) >= SEEDS_END:
-        raise ValueError(f"--seeds is {text!r}; expected seeds from 0 to 2**63 - 1")
-    return range(int(first), int(last or first) + 1)
-
-
-def size_of(text: str) -> Size:
-    """(height, width) of --size, or its two words. Raises ValueError for anything else."""
-    if text == "auto" or text == "keep":
-        return text
-    width, x, height = text.partition("x")
-    if not (x and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise ValueError(
-            f"--size is {text!r}; expected WIDTHxHEIGHT such as 832x480, auto, or keep"
-        )
-    return int(height), int(width)
-
-
-def _require_flags(flags: dict[str, str]) -> None:
-    for flag, value in flags.items():
-        if not value.strip():
-            raise ValueError(f"{flag} is missing; see kvlock edit --help")

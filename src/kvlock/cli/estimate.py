@@ -6,8 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from kvlock.cli.edit import size_of
 from kvlock.cli.groups import plain
+from kvlock.cli.values import require_number, size_of
+from kvlock.contract.options import MOST_STEPS
+from kvlock.editing.job import MOST_VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from kvlock.cost.estimate import Estimator, Place
     from kvlock.cost.rates import Rates
 
+MOST_FRAMES = 1025
 # What is worth comparing. Without a way of its own, a method runs as `kvlock edit` would run it.
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {"branches": "sequential"}),
@@ -190,9 +193,12 @@ class Estimate:
         size = size_of(self.size)
         if isinstance(size, str):
             raise ValueError(f"--size is {self.size!r}; expected WIDTHxHEIGHT such as 832x480")
-        for name, least in (("frames", 1), ("steps", 1), ("variants", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected {least} or more")
+        for name, most in (
+            ("frames", MOST_FRAMES),
+            ("steps", MOST_STEPS),
+            ("variants", MOST_VARIANTS),
+        ):
+            require_number(f"--{name}", getattr(self, name), 1, most)
         if not 0 < self.foreground <= 1:
             raise ValueError(
                 f"--foreground is {self.foreground}; expected a share above 0, at most 1"

@@ -11,24 +11,38 @@ from kvlock.editing.job import EditJob
 if TYPE_CHECKING:
     from kvlock.contract.types import StepRecord
     from kvlock.editing.edit import EditPlan
+    from kvlock.editing.outputs import Written
 
 
-def run_job(job: EditJob, out: Path, notes: list[str]) -> None:
-    """Plan, edit and write a job, with everything worth saying on the terminal."""
+def run_job(job: EditJob, out: Path, overwrite: bool, notes: list[str]) -> None:
+    """Claim `out`, then plan, edit and write a job, with everything worth saying on the terminal."""
+    from kvlock.editing.destination import claimed_out
     from kvlock.editing.edit import plan, run
-    from kvlock.editing.outputs import write
+    from kvlock.editing.keeping import keep
+    from kvlock.editing.outputs import write_claimed
+    from kvlock.editing.room import check_writing
 
-    planned = plan(job)
-    for note in (*notes, *planned.notes):
+    with claimed_out(job, out, overwrite) as work:
+        planned = plan(job)
+        say([*notes, *planned.notes, *check_writing(planned, out)])
+        with progress(planned) as on_step:
+            edits = run(planned, on_step, keep=lambda denoised: say(keep(work, planned, denoised)))
+        written = write_claimed(edits, out, work, overwrite)
+    say_written(planned, written)
+
+
+def say(notes: list[str]) -> None:
+    """Sentences on the terminal, warnings apart."""
+    for note in notes:
         print(note, file=sys.stderr if note.startswith("warning") else sys.stdout)
-    with progress(planned) as on_step:
-        edits = run(planned, on_step)
-    written = write(edits, out)
-    for (prompt, seed), report in zip(job.variants, written.reports):
-        print(report if len(job.variants) == 1 else f"{prompt}, seed {seed}: {report}")
-    for note in written.notes:
-        print(note)
-    print(f"written: {out}")
+
+
+def say_written(planned: "EditPlan", written: "Written") -> None:
+    """How well the background was kept, what is to be known, and where all is."""
+    variants = planned.job.variants
+    for (prompt, seed), report in zip(variants, written.reports):
+        print(report if len(variants) == 1 else f"{prompt}, seed {seed}: {report}")
+    say([*written.notes, f"written: {written.out}"])
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from kvlock.cli.values import out_folder, require_number, scene_range
+
 
 @dataclass(frozen=True)
 class ShapesRender:
@@ -24,7 +26,7 @@ class ShapesRender:
         """Write the scenes."""
         from kvlock.shapes.scenes import render_scenes
 
-        render_scenes(range(self.seed, self.seed + self.num), Path(self.out))
+        render_scenes(scene_range(self.seed, self.num), out_folder(self.out))
         print(f"{self.num} scenes in {self.out}")
 
 
@@ -55,10 +57,13 @@ class ShapesTrain:
         from kvlock.bench.training import draw_samples, plot_training
         from kvlock.shapes.training import train_world
 
+        for name in ("vae_steps", "transformer_steps", "decoder_steps", "clips"):
+            require_number(f"--{name.replace('_', '-')}", getattr(self, name), least=1)
         steps = dict(
             vae=self.vae_steps, transformer=self.transformer_steps, decoder=self.decoder_steps
         )
-        out, samples = Path(self.out), Path(self.out) / "samples"
+        out = out_folder(self.out)
+        samples = out / "samples"
         device = str(resolve_device(self.device))
         init = Path(self.init) if self.init else None
         if init and not (init / "shapes-vace").is_dir():
@@ -117,8 +122,8 @@ class ShapesEvaluate:
         from kvlock.bench.world import evaluate_world
 
         evaluate_world(
-            Path(self.out),
-            range(self.seed, self.seed + self.num),
+            out_folder(self.out),
+            scene_range(self.seed, self.num),
             self.steps,
             self.methods,
             self.model,

@@ -1,10 +1,12 @@
 """`kvlock bench detector` and `kvlock calibrate`: what the variance says of edits."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from kvlock.cli.values import out_folder, require_number, scene_range
+from kvlock.editing.job import MOST_VARIANTS
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,9 @@ class BenchDetector:
             threshold=self.threshold,
         )
         overrides = {name: value for name, value in given.items() if value is not None}
-        scenes = range(self.seed, self.seed + self.num)
-        print(
-            run_detector(Path(self.out), self.model, scenes, self.variants, overrides, self.device)
-        )
+        out, scenes = out_folder(self.out), scene_range(self.seed, self.num)
+        require_number("--variants", self.variants, least=2, most=MOST_VARIANTS)
+        print(run_detector(out, self.model, scenes, self.variants, overrides, self.device))
         print(f"written: {self.out}/detector.md, detector.csv, signals.png, roc.png, feedback.png")
 
 
@@ -64,10 +65,12 @@ class Calibrate:
 
     def run(self) -> None:
         """Edit, measure, store."""
+        from kvlock.backbones.checkpoints import model_source
         from kvlock.backbones.known_models import known_model
         from kvlock.bench.calibrate import calibrate
         from kvlock.bench.suite import read_suite
 
+        model_source(self.model)  # refuses a name that is none, with the one that is meant
         known = known_model(self.model)
         if not self.suite and not (known and known.packaged):
             raise ValueError(

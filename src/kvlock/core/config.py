@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kvlock.contract.options import (
+    COUNT,
     FRACTION,
     FROM_0,
     FROM_1,
+    MOST_STEPS,
     POSITIVE,
     STEPS,
     Part,
@@ -45,7 +47,7 @@ class Signal(Part):
         10,
         "W: predictions that the variance is taken over, a count or a fraction of N",
         (
-            lambda x: x >= 2 if isinstance(x, int) else 0 < x < 1,
+            lambda x: 2 <= x <= MOST_STEPS if isinstance(x, int) else 0 < x < 1,
             "a count of at least 2, or a fraction below 1",
         ),
     )
@@ -138,7 +140,7 @@ class KVLockConfig(Part):
     Raises ValueError for a value out of its range and for parts that do not go together.
     """
 
-    num_inference_steps: int = option(50, "denoising steps N; 50 in the paper", FROM_1)
+    num_inference_steps: int = option(50, "denoising steps N; 50 in the paper", COUNT)
     lock_steps: Steps = option(
         0.4, "kappa: the last steps, which lock and adapt, a count or a fraction of N", STEPS
     )

@@ -35,27 +35,26 @@ def edit_clips(
     waits for the device before the last step. `make_forwards` may wrap the branches' forwards.
     Raises ValueError for an unsuitable request, NonFiniteError if the latents stop being finite.
     """
-    return edit_prepared(
-        backbone, prepare_clips(backbone, requests), config, on_step, make_forwards
-    )
+    clips = prepare_clips(backbone, requests)
+    z, traces = denoise(backbone, clips, config, on_step, make_forwards)
+    return [EditResult(x.cpu(), trace) for x, trace in zip(backbone.decode_video(z), traces)]
 
 
 @torch.no_grad()
-def edit_prepared(
+def denoise(
     backbone: Backbone,
     clips: Clips,
     config: KVLockConfig,
     on_step: OnStep | None = None,
     make_forwards: MakeForwards = lambda branches: branches,
-) -> list[EditResult]:
-    """The same for clips that are prepared."""
+) -> tuple[Tensor, list[tuple[StepRecord, ...]]]:
+    """The same of clips that are prepared, not decoded: clean latents [B, C, F, H, W], and traces."""
     anchored = _is_anchored(config, backbone)
     multistep, size = not (anchored or config.drop), latent_size(clips.source)
     sampler = backbone.sampler(config.num_inference_steps, multistep, size)
     branches = Branches(backbone, sampler, clips, config)
     z, trace = _denoise(branches, make_forwards(branches), anchored, on_step)
-    records = trace.records()
-    return [EditResult(x.cpu(), r) for x, r in zip(backbone.decode_video(z), records)]
+    return z, trace.records()
 
 
 def _denoise(

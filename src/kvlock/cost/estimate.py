@@ -1,9 +1,7 @@
 """What an edit needs of a device, before anything is loaded."""
 
 import functools
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from kvlock.backbones.known_models import known_model
 from kvlock.core.config import KVLockConfig
 from kvlock.cost.counting import peak_of
 from kvlock.cost.dry_run import Cost, denoising_costs, total
+from kvlock.cost.free_memory import device_bytes
 from kvlock.cost.skeleton import shallow, skeleton
 from kvlock.methods.dropping.tokens import computed_latents
 from kvlock.methods.execution import Execution
@@ -29,22 +28,20 @@ VAE_FRAMES = (
     9  # from here on the VAE, which goes frame by frame, needs room for what it gives alone
 )
 REPEATS = (2, 3)  # of a transformer's layers, on which costs are counted; each more adds the same
-CONTAINER_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
 
 
 @dataclass(frozen=True)
 class Place:
     """Where an edit is to run. video_size: frames, height, width; foreground: latents bool
-    [F, H, W]; capacity: bytes, what the device has free where it is None."""
+    [F, H, W]; capacity: bytes, what the device has free where it is None; frame_bytes: of the clip's
+    frames, which wait in the host's memory."""
 
     device: torch.device
     video_size: tuple[int, int, int]
     foreground: Tensor
     variants: int = 1
     capacity: int | None = None
+    frame_bytes: int = 0
 
     @property
     def bytes(self) -> int:
@@ -114,7 +111,8 @@ class Estimator:
         weights = self.weights
         coding = self.coding_bytes(place.video_size, execution.tile_vae)
         if place.device.type == "cpu":
-            return weights.text + weights.transformer + weights.vae + max(run, coding)
+            held = weights.text + weights.transformer + weights.vae + place.frame_bytes
+            return held + max(run, coding)
         if execution.offload == "none":
             return max(weights.text, weights.transformer + weights.vae + max(run, coding))
         there, text = weights.expert, weights.text
@@ -216,12 +214,3 @@ def centred_mask(
 def gigabytes(size: float) -> str:
     """For people."""
     return f"{size / 1e9:.1f} GB"
-
-
-def device_bytes(device: torch.device) -> int:
-    """The memory of a GPU that is free; on the CPU all there is, or what the container may have."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    limits = [Path(file).read_text().strip() for file in CONTAINER_LIMITS if Path(file).is_file()]
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])

@@ -9,7 +9,7 @@ import torch
 
 from kvlock.backbones.known_models import KNOWN_MODELS, known_model
 from kvlock.core.config import KVLockConfig
-from kvlock.cost.estimate import Estimator, Place, gigabytes
+from kvlock.cost.estimate import Estimator, Place, device_bytes, gigabytes
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
 
@@ -44,6 +44,17 @@ def _fits(estimator: Estimator, config: MethodConfig, execution: Execution, plac
     there = place.bytes
     least = estimator.least(execution, place) <= there  # saves counting what cannot fit
     return least and estimator.need(config, execution, place) <= there
+
+
+def check_frames(size: int) -> None:
+    """Raise ValueError where the host's memory has no room for so many bytes of frames."""
+    free = device_bytes(torch.device("cpu"))
+    if size > free:
+        raise ValueError(
+            f"the clip's frames alone need about {gigabytes(size)} of memory, and {gigabytes(free)} "
+            "are free; give a shorter or smaller clip, or fewer variants at a time "
+            "(--no-memory-check goes on regardless)"
+        )
 
 
 def check_memory(

@@ -1,9 +1,9 @@
 """GPUs that one may not have: their memory and speed by what their maker publishes."""
 
-import difflib
 import re
 from dataclasses import dataclass
 
+from kvlock.contract.options import meant
 from kvlock.cost.rates import Rates
 
 # What Wan reaches of the published peak, by what people report of its own code. An RTX 4090 makes a
@@ -58,10 +58,9 @@ def gpu_named(name: str) -> Gpu:
     names = [gpu.name for gpu in GPUS]
     if short in names:
         return GPUS[names.index(short)]
-    near = difflib.get_close_matches(short, names, 1)
-    hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(names)}"
     raise ValueError(
-        f"gpu {name!r} is not in the table; {hint} (for another one, --device-memory alone)"
+        f"gpu {name!r} is not in the table; {meant(short, names)} (for another one, "
+        "--device-memory alone)"
     )
 
 

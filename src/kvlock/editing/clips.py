@@ -14,7 +14,7 @@ from kvlock.core.clips import prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.media.fit import Fit, fit_mask, fit_to_model, fit_video, unfit_video
 from kvlock.methods.catalogue import CALIBRATED, method_config
-from kvlock.methods.edit import DEFAULT, edit_clips, edit_prepared
+from kvlock.methods.edit import DEFAULT, decode, denoise
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
 from kvlock.metrics.background import psnr_background, ssim_background
@@ -95,7 +95,8 @@ def edit_variants(
     for request in requests:
         check_request(request)
     fit = fit or fit_of(backbone, clip_size(requests[0].video), None, None)
-    return edit_fitted(backbone, fitted(requests, fit), config, fit, on_step, execution)[0]
+    denoised = denoise_fitted(backbone, fitted(requests, fit), config, on_step, execution)
+    return decode_fitted(backbone, denoised, fit)
 
 
 def fitted(requests: list[EditRequest], fit: Fit) -> list[EditRequest]:
@@ -112,27 +113,47 @@ def fitted(requests: list[EditRequest], fit: Fit) -> list[EditRequest]:
     return [replace(r, video=video, mask=mask) for r in requests]
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """Edits of one clip before they are decoded: latents [B, C, F, H, W], one trace each.
+
+    source: the clip's own latents, [1, C, F, H, W].
+    """
+
+    edits: Tensor
+    source: Tensor
+    traces: tuple[tuple[StepRecord, ...], ...]
+
+
 @torch.no_grad()
-def edit_fitted(
+def denoise_fitted(
     backbone: Backbone,
     requests: list[EditRequest],
     config: MethodConfig,
-    fit: Fit,
     on_step: OnSteps | None = None,
     execution: Execution = DEFAULT,
-) -> tuple[list[EditResult], Tensor]:
-    """Edits of one clip that is fitted already, at its own size, and its source's latents [1, ...].
+) -> Denoised:
+    """Edits of one clip that is fitted already.
 
     The source is encoded once, except by FlowEdit, whose edits are made one after the other.
     """
-    if isinstance(config, KVLockConfig):
-        clips = prepare_clips(backbone, requests)
-        results = edit_prepared(backbone, clips, config, execution, on_step)
-        latents = clips.source[:1]
-    else:
-        results = [edit_clips(backbone, [r], config, execution, on_step)[0] for r in requests]
-        latents = backbone.encode_video(requests[0].video[None])
-    return [replace(r, video=unfit_video(r.video, fit)) for r in results], latents
+    together = isinstance(config, KVLockConfig)
+    groups = [requests] if together else [[request] for request in requests]
+    latents, traces, source = [], [], None
+    for group in groups:
+        clips = prepare_clips(backbone, group)
+        edits, found = denoise(backbone, clips, config, execution, on_step)
+        latents.append(edits)
+        traces += found
+        source = clips.source[:1] if source is None else source
+    assert source is not None
+    return Denoised(torch.cat(latents), source, tuple(traces))
+
+
+def decode_fitted(backbone: Backbone, denoised: Denoised, fit: Fit) -> list[EditResult]:
+    """What was denoised as clips of their own size."""
+    results = decode(backbone, denoised.edits, list(denoised.traces))
+    return [replace(r, video=unfit_video(r.video, fit)) for r in results]
 
 
 @dataclass(frozen=True)

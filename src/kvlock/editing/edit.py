@@ -18,9 +18,18 @@ from kvlock.contract.types import EditRequest, StepRecord
 from kvlock.core.config import KVLockConfig
 from kvlock.core.mask import latent_foreground
 from kvlock.cost.estimate import Estimator, Place
-from kvlock.cost.fitting import check_memory, choose_execution
-from kvlock.editing.clips import clip_size, edit_fitted, fit_of, fitted
+from kvlock.cost.fitting import check_frames, check_memory, choose_execution
+from kvlock.editing.clips import (
+    Denoised,
+    clip_size,
+    decode_fitted,
+    denoise_fitted,
+    fit_of,
+    fitted,
+)
+from kvlock.editing.families import check_options, family_notes
 from kvlock.editing.job import EditJob
+from kvlock.editing.room import frame_bytes
 from kvlock.media.clip import Clip
 from kvlock.media.composite import composite
 from kvlock.media.fit import Fit, fit_mask, unfit_video
@@ -28,7 +37,7 @@ from kvlock.media.mask_files import dilate_mask, read_mask
 from kvlock.media.video import read_video
 from kvlock.methods.catalogue import CALIBRATED, check_model, method_config
 from kvlock.methods.execution import Execution
-from kvlock.methods.options import MethodConfig, flat
+from kvlock.methods.options import MethodConfig
 from kvlock.methods.refusals import check_runs
 
 MOST_FRAMES = 1024  # of models whose own limit is not known
@@ -95,25 +104,44 @@ def plan(job: EditJob) -> EditPlan:
     requests = _requests(job, family, clip, mask)
     stride = estimator.backbone.vae_stride
     foreground = latent_foreground(fit_mask(mask, fit)[None], stride)[0]
-    place = Place(device, fit.model, foreground, len(requests))
+    frames = frame_bytes(fit, len(requests))
+    if job.memory_check:
+        check_frames(frames)
+    place = Place(device, fit.model, foreground, len(requests), frame_bytes=frames)
     asked: dict[str, Any] = {"branches": "sequential"} | job.execution
     execution, peak = Execution(**asked), None
     if family.counted:
         execution = choose_execution(estimator, config, place, job.execution)
     if family.counted and job.memory_check:
         peak = check_memory(estimator, config, execution, place)
-    notes += [*_chosen(job, execution), *_family_notes(family, config)]
+    notes += [*_chosen(job, execution), *family_notes(family, config)]
     return EditPlan(
         job, family, clip, mask, config, execution, fit, tuple(requests), peak, tuple(notes)
     )
 
 
 def run(
-    planned: EditPlan, on_step: OnSteps | None = None, backbone: Backbone | None = None
+    planned: EditPlan,
+    on_step: OnSteps | None = None,
+    backbone: Backbone | None = None,
+    keep: Callable[[Denoised], None] | None = None,
 ) -> Edits:
-    """Load the model, unless one is given, and edit. `on_step` gets every variant's record of a step."""
+    """Load the model, unless one is given, and edit. `on_step` gets every variant's record of a step.
+
+    `keep` gets the edits' latents before anything is decoded.
+    """
+    model = backbone or load(planned)
+    requests = fitted(list(planned.requests), planned.fit)
+    denoised = denoise_fitted(model, requests, planned.config, on_step, planned.execution)
+    if keep:
+        keep(denoised)
+    return decoded(planned, model, denoised)
+
+
+def load(planned: EditPlan) -> Backbone:
+    """The model as the plan wants it."""
     job = planned.job
-    model = backbone or load_backbone(
+    return load_backbone(
         job.model,
         job.device,
         job.dtype,
@@ -123,30 +151,25 @@ def run(
         tile_vae=planned.execution.tile_vae,
         compile_blocks=planned.execution.compile,
     )
-    requests = fitted(list(planned.requests), planned.fit)
-    results, latents = edit_fitted(
-        model, requests, planned.config, planned.fit, on_step, planned.execution
-    )
-    videos = [result.video for result in results]
-    if job.composite:
+
+
+def decoded(planned: EditPlan, model: Backbone, denoised: Denoised) -> Edits:
+    """The edits that were denoised, at the clip's own size."""
+    videos = [r.video for r in decode_fitted(model, denoised, planned.fit)]
+    if planned.job.composite:
         videos = [composite(planned.clip.frames, video, planned.mask) for video in videos]
 
     @torch.no_grad()
     def source_through_vae() -> Tensor:
-        return unfit_video(model.decode_video(latents)[0], planned.fit)
+        return unfit_video(model.decode_video(denoised.source)[0], planned.fit)
 
-    traces = tuple(result.trace for result in results)
-    return Edits(planned, tuple(videos), traces, source_through_vae, model.device)
+    return Edits(planned, tuple(videos), denoised.traces, source_through_vae, model.device)
 
 
 def _config(job: EditJob, family: Family) -> MethodConfig:
     """The model's defaults, then the method's options, then what was asked."""
     check_model(job.method, family.takes_control)
-    if "guidance_scale_2" in job.options and len(family.experts) < 2:
-        raise ValueError(
-            f"guidance_scale_2 is {job.options['guidance_scale_2']!r}, but {family.name} has one "
-            "expert; leave it out"
-        )
+    check_options(job.options, family)
     defaults = model_defaults(job.model, job.method in CALIBRATED)
     return method_config(job.method, defaults, dict(job.options))
 
@@ -207,19 +230,6 @@ def _toy_words() -> list[str]:
     from kvlock.shapes.checkpoint import VOCABULARY
 
     return VOCABULARY
-
-
-def _family_notes(family: Family, config: MethodConfig) -> list[str]:
-    """What is another with this family than with most."""
-    notes = []
-    if not family.counted:
-        notes.append(f"memory: not known for {family.name}; --offload model needs less")
-    if family.embedded_guidance and flat(config)["guidance_scale"] == 1:
-        notes.append(
-            f"{family.name} reads its guidance as a number, so omega has nothing to act on and "
-            "alpha alone is scheduled; a --guidance-scale above 1 adds an unconditional branch"
-        )
-    return notes
 
 
 def _chosen(job: EditJob, execution: Execution) -> list[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kvlock.media.clip import Clip
 
 SEEDS_END = 2**63
+MOST_VARIANTS = 100
+MOST_DILATE = 16384  # the longest side that can be written
 Size = tuple[int, int] | Literal["auto", "keep"]
 
 
@@ -68,7 +70,16 @@ class EditJob:
         sound = self.prompts and all(isinstance(p, str) and p.strip() for p in self.prompts)
         require(bool(sound), self, "prompts", "words that describe the edited clip")
         require(0.001 <= self.fps <= 1000, self, "fps", "above 0, at most 1000")
+        require(0 <= self.dilate <= MOST_DILATE, self, "dilate", f"0 to {MOST_DILATE} pixels")
+        shift = 1 if self.flow_shift is None else self.flow_shift
+        require(1e-3 <= shift <= 1000, self, "flow_shift", "above 0, at most 1000")
         require(bool(self.seeds), self, "seeds", "one seed or more")
+        count = len(self.prompts) * len(self.seeds)
+        if count > MOST_VARIANTS:
+            raise ValueError(
+                f"{count} edits are asked for, every prompt with every seed; expected at most "
+                f"{MOST_VARIANTS} at a time"
+            )
         for seed in (*self.seeds, self.background_seed or 0):
             if not 0 <= seed < SEEDS_END:
                 raise ValueError(f"seed is {seed}; expected 0 to 2**63 - 1")

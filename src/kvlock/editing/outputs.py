@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,17 +15,18 @@ from kvlock.backbones.checkpoints import weights_digest
 from kvlock.contract.types import StepRecord
 from kvlock.core.config import KVLockConfig
 from kvlock.editing.clips import BackgroundReport, background_reports
+from kvlock.editing.destination import KEPT, RUN, claimed_out, is_file
 from kvlock.editing.edit import EditPlan, Edits
 from kvlock.editing.job import EditJob, job_from_dict, job_to_dict
-from kvlock.media.files import whole_folder, write_json
+from kvlock.editing.room import explained_by_room
+from kvlock.media.clip import check_is_data
+from kvlock.media.files import write_json
 from kvlock.media.pictures import contact_sheet, mask_overlay, side_by_side
 from kvlock.media.trace_plot import plot_trace
 from kvlock.media.video import write_video
 from kvlock.methods.options import MethodConfig, watches_variance
 from kvlock.versions import versions
-
-RUN = "run.json"
-OTHER_VIDEOS = (".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v")
+from kvlock.work.claim import publish
 
 
 @dataclass(frozen=True)
@@ -37,51 +38,32 @@ class Written:
     notes: tuple[str, ...]
 
 
-def check_out(out: Path, variants: int, overwrite: bool) -> None:
-    """Raise ValueError where `write` could not write there."""
-    if not str(out).strip() or out == Path():
-        raise ValueError("out is missing; expected a folder for everything, or an .mp4 file")
-    if out.suffix.lower() in OTHER_VIDEOS:
-        raise ValueError(f"--out {out}: expected a folder, or a file that ends in .mp4")
-    parent = out.absolute().parent
-    if not parent.is_dir():
-        raise ValueError(f"--out {out}: the folder {parent} does not exist; make it first")
-    if not os.access(out if out.is_dir() else parent, os.W_OK):
-        raise ValueError(f"--out {out}: that folder cannot be written to; give another")
-    if out.exists() and out.is_dir() == is_file(out):
-        kind = "folder" if out.is_dir() else "file"
-        raise ValueError(f"--out {out} is a {kind}; give another name")
-    if not overwrite and out.is_file():
-        raise ValueError(f"--out {out} exists; give another name or --overwrite")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"--out {out} is not empty; give another folder or --overwrite")
-    if variants > 1 and is_file(out):
-        raise ValueError(f"--out {out} is one file; several edits need a folder")
-
-
-def is_file(out: Path) -> bool:
-    """Whether `out` names one video file instead of a folder."""
-    return out.suffix.lower() == ".mp4"
-
-
 def write(edits: Edits, out: Path) -> Written:
     """Write what `run` made; then measure the background and add that to run.json.
 
-    An .mp4 is the edited clip alone. A folder holds edited.mp4, trace.json, run.json and, where they
-    can be made, comparison.mp4, sheet.png and trace.png; of several variants each has its folder.
-    Raises BadVideoError or OSError where the edit itself cannot be written; nothing is left then.
+    An .mp4 or .mkv is the edited clip alone. A folder holds edited.mp4, trace.json, run.json and,
+    where they can be made, comparison.mp4, sheet.png and trace.png; of several variants each has
+    its folder. Files of the same names are replaced. Raises ValueError or OSError where the edit
+    itself cannot be written; nothing is left then.
     """
-    planned, notes = edits.plan, []
-    record = _record(planned)
-    if is_file(out):
-        write_video(out, edits.videos[0], planned.clip, planned.job.lossless)
-    else:
-        with whole_folder(out) as folder:
-            notes += _write_all(edits, folder)
-            write_json(folder / RUN, record)
+    with claimed_out(edits.plan.job, out, overwrite=True) as work:
+        return write_claimed(edits, out, work, overwrite=True)
+
+
+def write_claimed(edits: Edits, out: Path, work: Path, overwrite: bool) -> Written:
+    """The same where `work` is `out`'s working folder already. What is kept there goes."""
+    planned, record = edits.plan, record_of(edits.plan)
+    made = work / f"new{out.suffix if is_file(out) else ''}"
+    with explained_by_room(planned, out):
+        notes = _write_new(edits, made, record, is_file(out))
+        publish(made, out, overwrite)
+    shutil.rmtree(work / KEPT, ignore_errors=True)
     reports = _measured(edits, notes)
     if reports and not is_file(out):
-        write_json(out / RUN, record | {"background": [_numbers(r) for r in reports]})
+        try:
+            write_json(out / RUN, record | {"background": [_numbers(r) for r in reports]})
+        except OSError as error:
+            notes.append(f"{RUN} is without the background's numbers ({error}); the edit is whole")
     return Written(out, reports, tuple(notes + explain(planned, edits.traces[0])))
 
 
@@ -91,7 +73,11 @@ def read_run(path: Path, accept_changes: bool = False) -> tuple[EditJob, list[st
     Raises ValueError for what is none, and where the clip, the mask or the weights changed, unless
     told to accept that.
     """
+    if (path / RUN).is_file():
+        raise ValueError(f"{path} is a folder; did you mean {path / RUN}?")
     try:
+        if path.exists():
+            check_is_data(path)
         saved = json.loads(path.read_text(encoding="utf-8"))
         job, inputs, before = job_from_dict(saved["job"]), saved["inputs"], saved["versions"]
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -149,8 +135,8 @@ def _omega_clamp(config: MethodConfig) -> float | None:
     return rest * adaptive.guidance_boost if adaptive else rest
 
 
-def _record(planned: EditPlan) -> dict[str, Any]:
-    """Everything that --from and a curious reader need. Without paths, the job's own values."""
+def record_of(planned: EditPlan) -> dict[str, Any]:
+    """A run.json: all that --from and a curious reader need; no job of a clip that has no path."""
     job = planned.job
     kept = {"versions": versions(), "fit": str(planned.fit), "notes": list(planned.notes)}
     try:
@@ -174,6 +160,17 @@ def _digest(path: Path) -> str:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def _write_new(edits: Edits, made: Path, record: dict[str, Any], is_alone: bool) -> list[str]:
+    """The edited clip alone, or a folder with everything; sentences on what is missing."""
+    if is_alone:
+        write_video(made, edits.videos[0], edits.plan.clip, edits.plan.job.lossless)
+        return []
+    made.mkdir()
+    notes = _write_all(edits, made)
+    write_json(made / RUN, record)
+    return notes
 
 
 def _write_all(edits: Edits, folder: Path) -> list[str]:

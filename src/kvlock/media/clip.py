@@ -1,5 +1,6 @@
 """A clip in memory, and the error for files that are none."""
 
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +35,14 @@ class Clip:
     def is_file(self) -> bool:
         """False for a folder of frames."""
         return self.path.is_file()
+
+
+def check_is_data(path: Path) -> None:
+    """Raise BadVideoError for a pipe, a socket or a device, which could be read for ever."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}.get(stat.S_IFMT(mode), "device")
+        raise BadVideoError(f"{path}: it is a {kind}; expected a file or a folder")
 
 
 def check_count(path: Path, count: int, max_frames: int) -> None:

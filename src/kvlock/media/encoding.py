@@ -1,5 +1,6 @@
-"""A clip to an mp4, with another's times and sound."""
+"""A clip to an mp4 or mkv, with another's times and sound."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,28 +9,59 @@ import av
 from av.container import InputContainer
 from torch import Tensor
 
-from kvlock.media.clip import Clip
+from kvlock.media.clip import BadVideoError, Clip
 from kvlock.media.colour import from_rgb
+from kvlock.media.sound import add_sound, takes
 
 BT709 = 1
 LIMITED_RANGE = 1
+MOST_SIDE = 16384  # x264's
+FORMS = {".mp4": "mp4", ".mkv": "matroska"}  # by the file's ending
 
 
-def encode(path: Path, frames: Tensor, like: Clip, lossless: bool) -> None:
-    """uint8 [F, H, W, 3] as mp4, with the times, the pixel aspect and the audio of `like`."""
-    with av.open(str(path.absolute()), "w", format="mp4") as container, _source(like) as source:
+def encode(
+    target: Path | io.BytesIO, frames: Tensor, like: Clip, lossless: bool, form: str
+) -> None:
+    """uint8 [F, H, W, 3] with the times, the pixel aspect and the audio of `like`.
+
+    Sound that a container of the format cannot hold is encoded again as AAC.
+    """
+    file = str(target.absolute()) if isinstance(target, Path) else target
+    exact = {"fflags": "+bitexact"} if form == "matroska" else {}  # else it numbers files at random
+    with av.open(file, "w", format=form, options=exact) as container, _source(like) as source:
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=like.rate)
         stream.height, stream.width = frames.shape[1:3]
         pix_fmt = _set_up(stream, like, lossless)
-        tracks = source.streams.audio if source else ()
-        sound = {s.index: container.add_stream_from_template(s) for s in tracks}
+        mux_sound = add_sound(container, source, form) if source else None
         for frame, time in zip(frames, like.times):
             container.mux(stream.encode(from_rgb(frame.numpy(), pix_fmt, time, like.time_base)))
         container.mux(stream.encode())
-        for packet in source.demux(source.streams.audio) if source and sound else ():
-            if packet.dts is not None:
-                packet.stream = sound[packet.stream_index]
-                container.mux(packet)
+        if mux_sound:
+            mux_sound()
+
+
+def rehearse(like: Clip, lossless: bool, form: str) -> list[str]:
+    """Write the first picture and all sound to memory; notes on what is written another way.
+
+    Raises BadVideoError for a clip whose edit could not be written.
+    """
+    height, width = like.frames.shape[1:3]
+    if max(height, width) > MOST_SIDE:
+        raise BadVideoError(
+            f"the clip is {width}x{height}, and H.264 ends at {MOST_SIDE} a side; scale it first"
+        )
+    with _source(like) as source:
+        tracks = source.streams.audio if source else ()
+        codecs = sorted({t.codec_context.name for t in tracks if not takes(form, t)})
+    try:
+        encode(io.BytesIO(), like.frames[:1], like, lossless, form)
+    except Exception as error:  # whatever a codec may raise
+        what = f"its sound ({', '.join(codecs)})" if codecs else "its sound or its times"
+        raise BadVideoError(
+            f"{like.path}: {what} cannot be written as {form} ({type(error).__name__}); convert the "
+            "clip, or leave its sound out"
+        ) from error
+    return [f"{like.path}: its sound ({c}) is encoded again, as AAC" for c in codecs]
 
 
 def _set_up(stream, like: Clip, lossless: bool) -> str:

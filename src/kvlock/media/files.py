@@ -1,16 +1,17 @@
 """What is written is whole or absent: it waits under a hidden name beside its own until it is done.
 
-Standard library alone, and the only copy of this in kvlock.
+Whoever writes holds a lock on a hidden file. The system lets go of it when the writer dies, however
+it dies, so that a rest is known from what is being written. Standard library alone.
 """
 
+import fcntl
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 HIDDEN = ".kvlock-"  # what a killed process leaves behind begins with this
 
@@ -19,40 +20,18 @@ HIDDEN = ".kvlock-"  # what a killed process leaves behind begins with this
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A path to write to, renamed to `path` when all went well and removed otherwise.
 
-    A file of that name is replaced in one step; a symbolic link is replaced and not followed.
-    Raises OSError where the folder cannot be written to.
+    A file of that name is replaced in one step; a symbolic link is replaced and not followed. What
+    killed writers left in the folder goes. Raises OSError where the folder cannot be written to.
     """
     path = Path(path)
-    unfinished = _hidden(path.parent, path.suffix)
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(out: str | Path) -> Iterator[Path]:
-    """A folder to fill. When all went well its files are moved into `out` together, or none is.
-
-    A new `out` appears in one step; its parent must exist. In an old one, files of the same names
-    are replaced and others stay. Raises OSError where `out` is a file, where it holds a folder in
-    the way of a file, or where it came into being and was filled by another process meanwhile.
-    """
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; expected a folder, or a name that is free")
-    is_new = not out.exists()
-    unfinished = _hidden(out.absolute().parent if is_new else out)
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        if is_new:
-            _rename_new(unfinished, out)
-        else:
-            _move_into(unfinished, out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    _remove_rests(path.parent)
+    unfinished, mark = _new_hidden(path.parent, path.suffix)
+    with mark:
+        try:
+            yield unfinished
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -66,25 +45,47 @@ def write_json(path: str | Path, record: Any) -> None:
     write_text(path, json.dumps(record, indent=1))
 
 
-def _hidden(folder: Path, suffix: str = "") -> Path:
-    return folder / f"{HIDDEN}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+def hold(path: Path) -> TextIO | None:
+    """The file, made if need be, ours until it is closed; None where a process that lives has it."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:
+            pass  # a disk that knows no locks
+        if _stands_for(path, file):
+            return file
+        file.close()  # removed between the two
 
 
-def _rename_new(folder: Path, out: Path) -> None:
+def hold_rest(path: Path) -> TextIO | None:
+    """As `hold`, for a file that is to be removed: None, too, where it is another user's."""
     try:
-        os.replace(folder, out)
-    except OSError as error:
-        if not out.exists():
-            raise
-        raise FileExistsError(
-            f"{out} was made by another process meanwhile; write to another name"
-        ) from error
+        return hold(path)
+    except OSError:
+        return None
 
 
-def _move_into(folder: Path, out: Path) -> None:
-    names = sorted(entry.name for entry in folder.iterdir())
-    in_the_way = next((name for name in names if (out / name).is_dir()), None)
-    if in_the_way is not None:
-        raise IsADirectoryError(f"{out / in_the_way} is a folder; move it away or write elsewhere")
-    for name in names:
-        os.replace(folder / name, out / name)
+def _stands_for(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _new_hidden(folder: Path, suffix: str) -> tuple[Path, TextIO]:
+    while True:
+        path = folder / f"{HIDDEN}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+        mark = hold(path)
+        if mark:
+            return path, mark
+
+
+def _remove_rests(folder: Path) -> None:
+    for rest in folder.glob(f"{HIDDEN}[0-9]*-*"):
+        if rest.is_file() and (mark := hold_rest(rest)):
+            rest.unlink(missing_ok=True)
+            mark.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count
+from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count, check_is_data
 
 IMAGES = (".png", ".jpg", ".jpeg")
 ORIENTATION = 0x0112  # EXIF's tag; the values from 2 on say how a picture is turned upright
@@ -82,6 +82,7 @@ def alpha(image: Image.Image) -> np.ndarray | None:
 
 
 def _upright_image(path: Path) -> Image.Image:
+    check_is_data(path)
     image = Image.open(path)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"

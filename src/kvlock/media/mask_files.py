@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from kvlock.media.clip import BadVideoError
+from kvlock.media.clip import BadVideoError, check_is_data
 from kvlock.media.fit import scale_mask
 from kvlock.media.images import (
     IMAGES,
@@ -59,6 +58,7 @@ def read_mask(
     path = Path(path)
     if not path.exists():
         raise BadVideoError(f"{path}: no such mask file or folder")
+    check_is_data(path)
     if dilate < 0:
         raise ValueError(f"dilate is {dilate}; expected 0 or more pixels")
     found, notes = _read(path, frames)
@@ -82,16 +82,21 @@ def read_mask(
 
 
 def dilate_mask(mask: Tensor, pixels: int) -> Tensor:
-    """bool [F, H, W] grown by `pixels` on every side."""
+    """bool [F, H, W] grown by `pixels` on every side, in the same time for any number of them."""
     if not pixels:
         return mask.clone()
-    return torch.stack([_dilated(frame[None], pixels)[0] for frame in mask])
+    return torch.stack([_grown(_grown(frame, pixels, 0), pixels, 1) for frame in mask])
 
 
-def _dilated(mask: Tensor, pixels: int) -> Tensor:
-    grown, side = mask.float(), 2 * pixels + 1
-    grown = F.max_pool2d(grown, (side, 1), stride=1, padding=(pixels, 0))
-    return F.max_pool2d(grown, (1, side), stride=1, padding=(0, pixels)) > 0
+def _grown(frame: Tensor, pixels: int, axis: int) -> Tensor:
+    """bool [H, W], True where anything within so many pixels along the axis is."""
+    size = frame.shape[axis]
+    before = torch.cat(
+        [frame.new_zeros(frame.shape).narrow(axis, 0, 1).int(), frame.cumsum(axis)], axis
+    )
+    at = torch.arange(size)
+    last, first = (at + pixels + 1).clamp(max=size), (at - pixels).clamp(min=0)
+    return before.index_select(axis, last) > before.index_select(axis, first)
 
 
 def _scaling_note(path: Path, size: Sequence[int], wanted: tuple[int, int]) -> str:

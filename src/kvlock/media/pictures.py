@@ -22,9 +22,8 @@ def side_by_side(source: Tensor, mask: Tensor, edited: Tensor) -> Tensor:
     factor, large ones reduced until all three fit into 3840x2160.
     """
     frames, height, width = source.shape[:3]
-    height, width = _shown_size(height, width, MIN_HEIGHT, MOST_HEIGHT, MOST_WIDTH // 3)
-    shape = (frames, height + height % 2, 3 * width + width % 2, 3)  # players need even sides
-    joined = torch.empty(shape, dtype=torch.uint8)
+    joined = torch.empty(frames, *comparison_size(height, width), 3, dtype=torch.uint8)
+    height, width = _panel_size(height, width)
     for shown, *panels in zip(joined.numpy(), source, mask, edited):
         for number, panel in enumerate(panels):
             left = number * width
@@ -32,6 +31,12 @@ def side_by_side(source: Tensor, mask: Tensor, edited: Tensor) -> Tensor:
         shown[height:] = shown[height - 1]
         shown[:, 3 * width :] = shown[:, 3 * width - 1, None]
     return joined
+
+
+def comparison_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of `side_by_side` for clips of that size; players need even sides."""
+    height, width = _panel_size(height, width)
+    return height + height % 2, 3 * width + width % 2
 
 
 def contact_sheet(rows: dict[str, Tensor]) -> Image.Image:
@@ -64,6 +69,10 @@ def mask_overlay(source: Tensor, mask: Tensor) -> Tensor:
     """The source, uint8 [F, H, W, 3], with the mask, bool [F, H, W], tinted red."""
     red = torch.tensor([127, 0, 0], dtype=torch.uint8)
     return torch.where(mask[..., None], source // 2 + red, source)
+
+
+def _panel_size(height: int, width: int) -> tuple[int, int]:
+    return _shown_size(height, width, MIN_HEIGHT, MOST_HEIGHT, MOST_WIDTH // 3)
 
 
 def _shown_size(height: int, width: int, lowest: int, highest: int, widest: int) -> tuple[int, int]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kvlock.media.clip import BadVideoError, Clip
+from kvlock.media.clip import BadVideoError, Clip, check_is_data
 from kvlock.media.decoding import decode
-from kvlock.media.encoding import encode
+from kvlock.media.encoding import FORMS, encode
 from kvlock.media.files import whole_file
 from kvlock.media.images import read_frames
 
@@ -24,6 +24,7 @@ def read_video(path: str | Path, max_frames: int, folder_rate: Fraction = Fracti
     path = Path(path)
     if not path.exists():
         raise BadVideoError(f"{path}: no such file or folder")
+    check_is_data(path)
     if path.is_dir():
         frames, notes = read_frames(path, max_frames)
         times = tuple(range(len(frames)))
@@ -43,13 +44,14 @@ def read_video(path: str | Path, max_frames: int, folder_rate: Fraction = Fracti
 def write_video(path: str | Path, frames: Tensor, like: Clip, lossless: bool = False) -> None:
     """Write uint8 [F, H, W, 3] with the times and the audio of `like`, whole or not at all.
 
-    High-quality H.264 (4:2:0, bt709; 4:4:4 where a side is odd); `lossless` writes RGB H.264 that
-    decodes to the same bytes. Raises BadVideoError where it cannot be written.
+    As mkv where the path ends so, whose times are whole milliseconds, else as mp4. High-quality
+    H.264 (4:2:0, bt709; 4:4:4 where a side is odd); `lossless` writes RGB H.264 that decodes to the
+    same bytes. Raises BadVideoError where it cannot be written.
     """
     path = Path(path)
     try:
         with whole_file(path) as unfinished:
-            encode(unfinished, frames, like, lossless)
+            encode(unfinished, frames, like, lossless, FORMS.get(path.suffix.lower(), "mp4"))
     except BadVideoError:
         raise
     except Exception as error:

@@ -1,9 +1,9 @@
 """Every method by name: the paper's, its ablation rows, and the baselines. No torch here."""
 
-import difflib
 from dataclasses import replace
 from typing import Any
 
+from kvlock.contract.options import meant
 from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
 from kvlock.methods.options import (
     OPTIONS,
@@ -104,9 +104,7 @@ CALIBRATED = ("calibrated", "calibrated-spatial", "calibrated-omega")
 def method_named(method: str) -> MethodConfig:
     """The method's config. Raises ValueError for an unknown method, with those that are near."""
     if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(METHODS)}"
-        raise ValueError(f"method {method!r} is unknown; {hint}")
+        raise ValueError(f"method {method!r} is unknown; {meant(method, METHODS)}")
     return METHODS[method]
 
 
@@ -149,9 +147,7 @@ def _no_such_option(method: str, name: str, own: dict[str, Any]) -> str:
     if name in OPTIONS:
         part = OPTIONS[name] or "such option"
         return f"{name} has no effect with {method}, which has no {part}; leave it out or take another method"
-    near = difflib.get_close_matches(name, own, 1)
-    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(own))}"
-    return f"{method} has no option {name!r}; {hint}"
+    return f"{method} has no option {name!r}; {meant(name, sorted(own))}"
 
 
 def usable_options(method: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from kvlock.contract.backbone import Backbone
-from kvlock.contract.types import EditRequest, EditResult
+from kvlock.contract.types import EditRequest, EditResult, StepRecord
 from kvlock.core import edit as kv_lock
 from kvlock.core.branches import Branches
 from kvlock.core.clips import Clips, prepare_clips
@@ -18,6 +19,7 @@ from kvlock.methods.options import MethodConfig
 from kvlock.methods.refusals import check_runs
 
 DEFAULT = Execution()
+Traces = list[tuple[StepRecord, ...]]  # one a clip
 
 
 def edit_clips(
@@ -31,22 +33,29 @@ def edit_clips(
     check_runs(config, backbone)
     with torch.no_grad():
         clips = prepare_clips(backbone, requests)
-    return edit_prepared(backbone, clips, config, execution, on_step)
+    return decode(backbone, *denoise(backbone, clips, config, execution, on_step))
 
 
-def edit_prepared(
+def denoise(
     backbone: Backbone,
     clips: Clips,
     config: MethodConfig,
     execution: Execution = DEFAULT,
     on_step: OnStep | None = None,
-) -> list[EditResult]:
-    """The same for clips that are prepared."""
+) -> tuple[Tensor, Traces]:
+    """The clean latents [B, C, F, H, W] of clips that are prepared, and their traces."""
     check_runs(config, backbone)
     if isinstance(config, KVLockConfig):
         make_forwards = forwards_of(config, execution)
-        return kv_lock.edit_prepared(backbone, clips, config, on_step, make_forwards)
-    return flowedit.edit_prepared(backbone, clips, config, on_step)
+        return kv_lock.denoise(backbone, clips, config, on_step, make_forwards)
+    return flowedit.denoise(backbone, clips, config, on_step)
+
+
+@torch.no_grad()
+def decode(backbone: Backbone, latents: Tensor, traces: Traces) -> list[EditResult]:
+    """Results from what `denoise` gives."""
+    videos = backbone.decode_video(latents)
+    return [EditResult(video.cpu(), trace) for video, trace in zip(videos, traces)]
 
 
 def forwards_of(

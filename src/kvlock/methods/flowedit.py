@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kvlock.contract.backbone import Backbone
-from kvlock.contract.types import EditResult, Prompt, StepRecord
+from kvlock.contract.types import Prompt, StepRecord
 from kvlock.core.clips import Clips, latent_size
 from kvlock.core.guidance import guide
 from kvlock.core.trace import check_finite
@@ -15,13 +15,13 @@ from kvlock.methods.options import FlowEditConfig
 
 
 @torch.no_grad()
-def edit_prepared(
+def denoise(
     backbone: Backbone,
     clips: Clips,
     config: FlowEditConfig,
     on_step: Callable[[list[StepRecord]], None] | None = None,
-) -> list[EditResult]:
-    """Edit clips of the same size together; arguments and errors as `kvlock.core.edit.edit_prepared`.
+) -> tuple[Tensor, list[tuple[StepRecord, ...]]]:
+    """Clips of the same size together; arguments, result and errors as `kvlock.core.edit.denoise`.
 
     z_edit starts at the source x; at noise level sigma, with fresh noise n,
     z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
@@ -50,8 +50,7 @@ def edit_prepared(
         records.append([record] * len(generators))
         if on_step:
             on_step(records[-1])
-    videos = backbone.decode_video(edited)
-    return [EditResult(video.cpu(), tuple(trace)) for video, trace in zip(videos, zip(*records))]
+    return edited, list(zip(*records))
 
 
 def differences(

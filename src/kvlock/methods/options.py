@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from kvlock.contract.options import FRACTION, FROM_0, FROM_1, Part, option
+from kvlock.contract.options import COUNT, FRACTION, FROM_0, FROM_1, Part, option
 from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
 from kvlock.methods.parts import APG, Calibration, Drop, Inject, Inversion
 
@@ -15,7 +15,7 @@ class FlowEditConfig(Part):
     Raises ValueError for a value out of its range.
     """
 
-    num_inference_steps: int = option(50, "denoising steps", FROM_1)
+    num_inference_steps: int = option(50, "denoising steps", COUNT)
     guidance_scale: float = option(5.0, "guidance of the source branch, the model's own", FROM_1)
     target_boost: float = option(
         2.4, "the target's guidance over the source's; Wan-Edit: 12 over 5", FROM_0
@@ -23,7 +23,7 @@ class FlowEditConfig(Part):
     strength: float = option(
         0.82, "share of the steps that are made; Wan-Edit skips 9 of 50", FRACTION
     )
-    num_noises: int = option(1, "fresh noises that each step averages over", FROM_1)
+    num_noises: int = option(1, "fresh noises that each step averages over", COUNT)
     masked: bool = option(False, "only latents inside the mask move")
     drop: Drop | None = None
 

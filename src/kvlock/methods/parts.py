@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kvlock.contract.options import FINITE, FROM_0, SHARE, STEPS, Part, Steps, option
+from kvlock.contract.options import (
+    FINITE,
+    FROM_0,
+    MOST_STEPS,
+    POSITIVE,
+    SHARE,
+    STEPS,
+    Part,
+    Steps,
+    option,
+)
 from kvlock.core.config import KVLockConfig
 from kvlock.methods.fading import fading_weight
 
@@ -46,7 +56,7 @@ class Calibration(Part):
         (),
         "(noise level, variance) pairs of the model, from kvlock calibrate",
         (
-            lambda pairs: all(len(p) == 2 and 0 <= p[0] <= 1 and p[1] > 0 for p in pairs),
+            lambda pairs: all(len(p) == 2 and SHARE[0](p[0]) and POSITIVE[0](p[1]) for p in pairs),
             "pairs of a noise level from 0 to 1 and a variance above 0",
         ),
     )
@@ -125,7 +135,7 @@ class Drop(Part):
         1,
         "run the source once in so many steps, a count or a fraction of N, and reuse its keys",
         (
-            lambda x: x >= 1 if isinstance(x, int) else 0 < x < 1,
+            lambda x: 1 <= x <= MOST_STEPS if isinstance(x, int) else 0 < x < 1,
             "a count from 1, or a fraction below 1",
         ),
     )
