@@ -59,9 +59,9 @@ def test_without_lock_the_stock_pipelines_own_output_to_the_bit(backbone):
 def test_alpha_zero_with_the_source_run_beside_is_the_stock_output_too(backbone):
     """Not the shortcut that leaves the source out: the tap is attached and blends with weight 0."""
     request = make_request()
-    calm = config("kv-only", background_anchor="none", threshold=1e30)
+    calm = config("kv-only", background_anchor="none", threshold=1e6)
     result = latents_of(backbone, [request], calm, SEQUENTIAL)
-    torch.testing.assert_close(result, stock_output(backbone, request, "latent"), atol=1e-6, rtol=0)
+    torch.testing.assert_close(result, stock_output(backbone, request, "latent"), atol=5e-6, rtol=0)
 
 
 def test_the_lock_has_an_effect_and_the_trace_says_so(backbone):

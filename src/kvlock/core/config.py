@@ -88,7 +88,7 @@ class Guidance(Part):
     guidance_scale_2: float | None = option(
         None,
         "omega_0 of a second expert, which takes over at low noise; the first's without it",
-        (lambda x: x is None or x >= 1, "1 or more"),
+        (lambda x: x is None or FROM_1[0](x), FROM_1[1]),
     )
     adaptive: AdaptiveGuidance | None = AdaptiveGuidance()
     lock_guidance: float = option(
