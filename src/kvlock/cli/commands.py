@@ -11,12 +11,14 @@ from kvlock.cli.edit import Edit
 from kvlock.cli.estimate import Estimate
 from kvlock.cli.finish import Finish
 from kvlock.cli.groups import HELP_ALL
+from kvlock.cli.mask import Mask
 from kvlock.cli.models import Models
 from kvlock.cli.shapes import ShapesGroup
 from kvlock.cli.studies import Calibrate
 
 Command = (
     Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Mask, tyro.conf.subcommand("mask")]
     | Annotated[Finish, tyro.conf.subcommand("finish")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Models, tyro.conf.subcommand("models")]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kvlock.cli.groups import advanced, group, plain
+from kvlock.cli.mask import MarkOptions, check_folder, mask_job, write_files
 from kvlock.cli.options import method_options
 from kvlock.cli.run import run_job
 from kvlock.cli.values import require_flags, seed_range, size_of
@@ -29,7 +30,9 @@ class ClipOptions:
     clip: tyro.conf.Positional[plain(str, "CLIP")] = ""
     """The source: a video file, or a folder of PNG/JPEG frames."""
     mask: plain(str, "PATH") = ""
-    """Where the edit may happen (white): a video, a folder, an image for all frames, or .npy."""
+    """Where the edit may happen (white): a video, a folder, an image for all frames, npy, npz, json."""
+    frame_mask: tyro.conf.UseAppendAction[plain(tuple[str, ...], "FRAME=PATH")] = ()
+    """Instead of --mask: a frame's painted mask, such as 0=mask0.png, carried through the clip."""
     invert_mask: tyro.conf.FlagCreatePairsOff[bool] = False
     """Edit where the mask is black."""
     dilate: int = 0
@@ -102,6 +105,8 @@ class OutputOptions:
     """With --from: go on although the clip, the mask or the weights changed."""
 
 
+MASK = "mask.mp4"  # of a folder that `kvlock mask` writes
+
 _METHOD = ("method", Annotated[str, tyro.conf.arg(help=METHODS_IN_SHORT)], field(default="kv-lock"))
 MethodOptions = method_options([_METHOD])
 
@@ -111,6 +116,7 @@ class Edit:
     """Edit one thing in a clip and keep the rest. --help-all shows every option."""
 
     clip_and_mask: group(ClipOptions) = field(default_factory=ClipOptions)
+    marks: group(MarkOptions) = field(default_factory=MarkOptions)
     prompts: group(PromptOptions) = field(default_factory=PromptOptions)
     model: group(ModelOptions) = field(default_factory=ModelOptions)
     method: group(MethodOptions) = field(default_factory=MethodOptions)
@@ -119,12 +125,15 @@ class Edit:
     def run(self) -> None:
         """Plan, edit, write; every line that is printed comes from there."""
         job, notes = self._again() if self.output.from_ else (self.job(), [])
+        if self._is_marked:
+            self._write_mask(job)
         run_job(job, Path(self.output.out), self.output.overwrite, notes)
 
     def job(self) -> EditJob:
         """The flags as a job. Raises ValueError for a flag that is missing or makes no sense."""
         clip, prompts, model = self.clip_and_mask, self.prompts, self.model
-        require_flags({"CLIP": clip.clip, "--mask": clip.mask, "--out": self.output.out})
+        mask = str(self._mask_folder / MASK) if self._is_marked else clip.mask
+        require_flags({"CLIP": clip.clip, "--mask": mask, "--out": self.output.out})
         if not prompts.prompt or not all(p.strip() for p in prompts.prompt):
             raise ValueError("--prompt is missing; see kvlock edit --help")
         if not model.model.strip():
@@ -137,7 +146,7 @@ class Edit:
         method = given.pop("method")
         return EditJob(
             clip.clip,
-            clip.mask,
+            mask,
             prompts.prompt,
             model.model,
             method,
@@ -162,6 +171,32 @@ class Edit:
             memory_check=model.memory_check,
             flow_shift=model.flow_shift,
         )
+
+    @property
+    def _is_marked(self) -> bool:
+        """Whether a mask is to be made of what is marked in some frames."""
+        marked = self.marks != MarkOptions() or bool(self.clip_and_mask.frame_mask)
+        if marked and self.clip_and_mask.mask:
+            raise ValueError(
+                "--mask is a mask for all frames; leave it away, or --frame-mask, --box, --point "
+                "and --text"
+            )
+        return marked
+
+    @property
+    def _mask_folder(self) -> Path:
+        """Beside the edit: NAME-mask."""
+        return Path(f"{str(Path(self.output.out)).removesuffix('.mp4').removesuffix('.mkv')}-mask")
+
+    def _write_mask(self, job: EditJob) -> None:
+        """The mask, where neither it nor the edit is refused."""
+        from kvlock.editing.destination import check_out
+
+        check_out(job, Path(self.output.out), self.output.overwrite)
+        check_folder(self._mask_folder, self.output.overwrite)
+        clip, device = self.clip_and_mask, self.model.device
+        made = mask_job(clip.clip, self.marks, clip.frame_mask, device=device, fps=clip.fps)
+        write_files(made, self._mask_folder, self.output.overwrite)
 
     def _again(self) -> tuple[EditJob, list[str]]:
         """The job of a run.json, beside which only what is written may be said."""

@@ -87,10 +87,8 @@ class _Reading:
 
 def decode(path: Path, max_frames: int) -> Clip:
     """The video of a file, upright. Raises BadVideoError, and for damage almost anything else."""
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    name = str(path.absolute())  # "a:b.mp4" alone would name a protocol
     reading = _Reading(path, max_frames)
-    with reports() as reported, av.open(name, options=options) as container:
+    with reports() as reported, _opened(path) as container:
         stream = _video_stream(path, container)
         _check_header(path, stream, max_frames)
         for frame in _frames(container, stream, reading):
@@ -106,6 +104,25 @@ def decode(path: Path, max_frames: int) -> Clip:
         frames = torch.from_numpy(np.stack(reading.frames))
         aspect = _pixel_aspect(stream, reading.matrix)
         return Clip(frames, rate, times, time_base, path, aspect, tuple(notes))
+
+
+def read_alpha(path: Path) -> list[np.ndarray] | None:
+    """The opacity of a video that `decode` takes, uint8 [H, W] a frame; None where all is opaque."""
+    with reports(), _opened(path) as container:
+        stream = _video_stream(path, container)
+        stream.codec_context.thread_count = 1  # see `reports`
+        planes = []
+        for frame in container.decode(stream):
+            if not any(c.is_alpha for c in frame.format.components):
+                return None
+            rgba = frame.reformat(format="rgba").to_ndarray()
+            planes.append(turned(rgba[..., 3:], display_matrix(frame))[..., 0])
+    return planes if min(int(plane.min()) for plane in planes) < 255 else None
+
+
+def _opened(path: Path) -> InputContainer:
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    return av.open(str(path.absolute()), options=options)  # "a:b.mp4" alone would name a protocol
 
 
 def _video_stream(path: Path, container: InputContainer):

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kvlock.media.arrays import read_array
 from kvlock.media.clip import BadVideoError, check_is_data
+from kvlock.media.decoding import read_alpha
 from kvlock.media.fit import scale_mask
 from kvlock.media.images import (
     IMAGES,
@@ -19,6 +21,7 @@ from kvlock.media.images import (
     open_image,
     scaled_to_8_bits,
 )
+from kvlock.media.labels import ARRAYS, JSON, read_objects
 from kvlock.media.video import read_video
 
 THRESHOLD = 127
@@ -45,10 +48,12 @@ def read_mask(
     width: int,
     invert: bool = False,
     dilate: int = 0,
+    objects: Sequence[int] = (),
 ) -> MaskFile:
-    """A mask for a clip of that size, from a video, a folder of images, an image or an npy file.
+    """A mask for a clip of that size, from a video, images, an image, npy, npz or COCO's JSON.
 
-    One image stands for all frames. Images with transparency are read from their alpha, palette
+    One image stands for all frames. `objects` picks numbers, of labels, palettes and annotations.
+    Images and videos with transparency are read from their alpha, palette
     images with an object's colours (DAVIS) as index above 0, others by luminance, above 127; a
     lossless one that holds only small numbers, such as 0 and 1, as above 0. `dilate` grows the mask
     by that many pixels on every side. A mask of another size and the same aspect (within 1 %) is
@@ -61,7 +66,7 @@ def read_mask(
     check_is_data(path)
     if dilate < 0:
         raise ValueError(f"dilate is {dilate}; expected 0 or more pixels")
-    found, notes = _read(path, frames)
+    found, notes = _read(path, frames, objects)
     if len(found) not in (1, frames):
         raise BadVideoError(
             f"{path}: the mask has {len(found)} frames, the clip {frames}; "
@@ -110,19 +115,24 @@ def _scaling_note(path: Path, size: Sequence[int], wanted: tuple[int, int]) -> s
     return f"{path}: {sizes}; the mask is scaled, and what it marks stays marked"
 
 
-def _read(path: Path, frames: int) -> tuple[np.ndarray, list[str]]:
+def _read(path: Path, frames: int, objects: Sequence[int]) -> tuple[np.ndarray, list[str]]:
     """bool [F, H, W] at the file's own size, and notes."""
+    if objects or path.suffix.lower() in JSON:
+        return read_objects(path, objects), []
     if path.is_dir():
         files = frame_files(path)
         pictures = [_picture(f) for f in files]
         if len({p.shape for p in pictures}) > 1:
             raise BadVideoError(f"{path}: the mask's images differ in size")
         return _marked(path, pictures, is_lossless=all(f.suffix.lower() == ".png" for f in files))
-    if path.suffix.lower() == ".npy":
+    if path.suffix.lower() in ARRAYS:
         return _array_mask(path), []
     if path.suffix.lower() in IMAGES:
         return _marked(path, [_picture(path)], is_lossless=path.suffix.lower() == ".png")
     clip = read_video(path, max_frames=max(frames, 1) * 4)
+    opacity = read_alpha(path)
+    if opacity is not None:
+        return _marked(path, opacity, is_lossless=False)
     marked, notes = _marked(path, (f.numpy() @ LUMINANCE for f in clip.frames), is_lossless=False)
     return marked, [*clip.notes, *notes]
 
@@ -180,16 +190,7 @@ def _is_labelled(image: Image.Image) -> bool:
 
 
 def _array_mask(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file)  # npy and no pickle; np.load takes an npz, too
-    except Exception as error:  # MemoryError, even, where a header promises a huge array
-        raise BadVideoError(f"{path}: cannot be read as an array ({error})") from error
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3:
-        shape = f"shape {array.shape}; expected [F, H, W] or [H, W]"
-        raise BadVideoError(f"{path}: the array has {shape}")
+    array = read_array(path)
     if array.dtype == bool:
         return array
     is_number = array.dtype.kind in "iuf"

@@ -37,7 +37,7 @@ def visible(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     |f + b(x + f)|^2 < 0.01 (|f|^2 + |b(x + f)|^2) + 0.5 (Sundaram et al., ECCV 2010), and x + f
     inside the picture. The flows are OpenCV's own arrays.
     """
-    returned = _warp(backward, forward)
+    returned = warp(backward, forward)
     limit = 0.01 * ((forward**2).sum(-1) + (returned**2).sum(-1)) + 0.5
     height, width = forward.shape[:2]
     x, y = _targets(forward)
@@ -46,11 +46,11 @@ def visible(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 
 
 def _pair_error(first: np.ndarray, second: np.ndarray, flow: np.ndarray, seen: np.ndarray) -> float:
-    back = _warp(second.astype(np.float32), flow)
+    back = warp(second.astype(np.float32), flow)
     return float((((first - back) / 255) ** 2)[seen].mean())
 
 
-def _warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """The image as seen from the frame that the flow starts in."""
     return cv2.remap(
         image, *_targets(flow), interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

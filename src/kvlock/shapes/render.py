@@ -31,6 +31,16 @@ def render_mask(edit: SceneEdit, frames: int, height: int, width: int) -> np.nda
     )
 
 
+def render_subject(scene: Scene, frames: int, height: int, width: int) -> np.ndarray:
+    """Where the scene's first shape is: bool [F, H, W], its own outline; no shape covers it."""
+    x, y = _pixel_grid(height, width)
+    times = np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
+    shape = scene.shapes[0]
+    away = [(x - cx, y - cy) for cx, cy in (shape.centre(float(t)) for t in times)]
+    radius = shape.radius
+    return np.stack([signed_distance(shape.kind, u / radius, v / radius) < 0 for u, v in away])
+
+
 def _pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(width)[None, :] + 0.5) / height, (np.arange(height)[:, None] + 0.5) / height
 
