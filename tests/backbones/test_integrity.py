@@ -96,7 +96,9 @@ def test_one_number_that_is_not_finite_is_found(broken, value, dtype):
 def test_files_that_are_no_weights_are_refused_in_a_sentence(broken, content):
     folder, file, _ = broken
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{file.parent.name}.* could not be loaded") as error:
+    with pytest.raises(
+        ValueError, match=f"{file}.*; (download it again|type git lfs pull)$"
+    ) as error:
         load_backbone(str(folder))
     assert "\n" not in str(error.value)
 
@@ -104,7 +106,7 @@ def test_files_that_are_no_weights_are_refused_in_a_sentence(broken, content):
 def test_a_cut_off_file_is_refused(broken):
     folder, file, _ = broken
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="could not be loaded"):
+    with pytest.raises(ValueError, match="bytes, its header says .*; download it again"):
         load_backbone(str(folder))
 
 

@@ -95,7 +95,9 @@ def test_folders_that_are_not_whole_or_not_safe_are_refused(broken):
     with pytest.raises(ValueError, match="StableDiffusionPipeline; kvlock can edit with WanPipel"):
         load_backbone(str(broken))
     os.remove(broken / "model_index.json")
-    with pytest.raises(ValueError, match="no readable model_index.json"):
+    with pytest.raises(
+        ValueError, match="model_index.json: there is no such file; expected a diffusers"
+    ):
         load_backbone(str(broken))
 
 
@@ -103,7 +105,7 @@ def test_folders_that_are_not_whole_or_not_safe_are_refused(broken):
 @pytest.mark.parametrize("content", ["[1, 2]", "3", "{", "", "null"])
 def test_configs_that_are_no_json_objects_are_refused_in_a_sentence(broken, name, content):
     (broken / name).write_text(content)
-    with pytest.raises(ValueError, match="expected a (JSON object|diffusers folder)") as error:
+    with pytest.raises(ValueError, match="expected a diffusers folder") as error:
         load_backbone(str(broken))
     assert name in str(error.value) and "\n" not in str(error.value)
 

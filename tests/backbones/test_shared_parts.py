@@ -90,7 +90,7 @@ def test_a_part_of_its_own_comes_before_the_shared_one(models, joint):
 def test_shared_parts_that_are_not_whole_are_refused_by_their_file(joint, tmp_path):
     file = joint / "shared" / "text_encoder" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="shared/text_encoder' could not be loaded"):
+    with pytest.raises(ValueError, match="shared/text_encoder/model.safetensors has .* bytes"):
         load_backbone(str(joint / "vace"))
     shutil.rmtree(joint / "shared" / "tokenizer")
     for use in (load_backbone, lambda model: export_folder(model, tmp_path / "out")):

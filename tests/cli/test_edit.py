@@ -201,7 +201,7 @@ def test_a_bad_replay_is_one_sentence(arguments, capsys, tmp_path):
             main(["edit", "--from", str(tmp_path / "run.json"), "--out", str(tmp_path / "again")])
             == 2
         )
-        assert "is not a run.json of kvlock" in capsys.readouterr().err
+        assert "expected a run.json of kvlock edit" in capsys.readouterr().err
     _refused(arguments | {"--from": "run.json"}, capsys, "takes everything from the run.json; only")
 
 

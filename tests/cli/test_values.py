@@ -59,8 +59,11 @@ def test_an_edits(capsys, tmp_path, monkeypatch, flags, pattern):
 @pytest.mark.parametrize(
     "words, pattern",
     [
-        (["edit", "--from", ".", "--out", "o"], "is not a run.json|is a folder"),
-        (["edit", "--from", "nowhere.json", "--out", "o"], "nowhere.json is not a run.json"),
+        (["edit", "--from", ".", "--out", "o"], "expected a run.json|is a folder"),
+        (
+            ["edit", "--from", "nowhere.json", "--out", "o"],
+            "nowhere.json: there is no such file; expected a run.json",
+        ),
         (["demo", "--out", ""], "--out is missing"),
         (["demo", "--seed", "-1"], "--seed is -1; expected 0 to"),
         (["bench", "run", "shapes", "--out", ""], "--out is missing"),

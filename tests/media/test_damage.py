@@ -98,6 +98,19 @@ def test_frames_that_the_decoder_conceals_are_refused(tmp_path):
     assert any("is damaged; re-encode or repair the file" in message for message in said)
 
 
+def test_a_transport_stream_that_ends_within_a_packet_is_said(tmp_path):
+    path = encode(tmp_path / "a.ts", smooth(), "mpegts")
+    data = path.read_bytes()
+    assert read_video(path, 9).notes == ()
+    for length in range(len(data) // 2, len(data), 37):
+        path.write_bytes(data[:length])
+        try:
+            notes = read_video(path, 9).notes
+        except BadVideoError:
+            continue
+        assert length % 188 == 0 or any("its last frames may be missing" in n for n in notes)
+
+
 REPORTING = [
     ("gif", "gif", "rgb8", 16),
     ("matroska", "ffv1", "yuv420p", 18),

@@ -1,6 +1,8 @@
 """Files that are no videos, or too much of one."""
 
 import os
+import subprocess
+import sys
 
 import av
 import av.logging
@@ -17,7 +19,7 @@ from support.clips import encode, noisy, refused, smooth
     [
         (None, "no such file"),
         (b"", "empty"),
-        (b"hello, I am a text file\n" * 20, "cannot be decoded"),
+        (b"hello, I am a text file\n" * 20, "of another kind; expected mp4, mov, mkv, webm"),
         (np.random.default_rng(0).bytes(20000), "cannot be decoded"),
     ],
     ids=["missing", "empty", "text", "random"],
@@ -43,6 +45,28 @@ def test_an_image_named_like_a_video_is_refused(tmp_path):
     Image.fromarray(smooth(1)[0].numpy()).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.mp4")
     refused(tmp_path / "a.mp4", "cannot be decoded")
+
+
+def test_a_program_for_a_printer_named_like_a_picture_is_refused(tmp_path):
+    """Pillow would hand PostScript to Ghostscript."""
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(
+        BadVideoError, match="1.png: cannot be read as an image, so it is damaged or"
+    ):
+        read_video(tmp_path / "frames", 9)
+
+
+def test_pictures_under_a_name_of_another_kind_are_read_by_what_they_hold(tmp_path):
+    """In a new process, where no writer has made Pillow look for its readers. MPO is a phone's JPEG."""
+    forms = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
+    for form in forms:
+        (tmp_path / form).mkdir()
+        Image.fromarray(smooth(1)[0].numpy()).save(tmp_path / form / "1.png", form)
+    code = "import sys; from kvlock.media.video import read_video as r; [r(p, 9) for p in sys.argv[1:]]"
+    folders = [str(tmp_path / form) for form in forms]
+    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_audio_alone_is_refused(tmp_path):

@@ -131,4 +131,5 @@ def refused(path: Path, why: str, max_frames: int = 99) -> None:
         read_video(path, max_frames)
     assert isinstance(caught.value, ValueError)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert "Error" not in str(caught.value) and "[Errno" not in str(caught.value)
     assert sorted(path.parent.iterdir()) == before

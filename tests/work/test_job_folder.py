@@ -109,11 +109,13 @@ def test_a_result_that_fails_leaves_nothing(tmp_path):
 
 
 def test_records_are_those_of_done_jobs(tmp_path):
-    assert read_records(tmp_path / "nowhere") == {} and not (tmp_path / "nowhere").exists()
+    assert (
+        read_records(tmp_path / "nowhere", dict, "") == {} and not (tmp_path / "nowhere").exists()
+    )
     folder = JobFolder(tmp_path)
     with folder.writing("b", {"n": 2}), folder.writing("a", {"n": 1}):
         pass
     (folder.results / "damaged").mkdir()
     with folder.writing("c", {}):
-        assert read_records(tmp_path) == {"a": {"n": 1}, "b": {"n": 2}}
-        assert list(read_records(tmp_path)) == ["a", "b"]
+        assert read_records(tmp_path, dict, "") == {"a": {"n": 1}, "b": {"n": 2}}
+        assert list(read_records(tmp_path, dict, "")) == ["a", "b"]

@@ -1,14 +1,18 @@
 """What a model's variance usually is at each noise level: measured once, kept beside the model."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from kvlock.backbones.checkpoints import cache_folder, family_of, shipped_folder
 from kvlock.backbones.known_models import known_model
+from kvlock.contract.records import read_json
 
 FILE = "kvlock-calibration.json"
 Usual = tuple[tuple[float, float], ...]
+
+
+class _Record(TypedDict):
+    usual: Usual
 
 
 def calibration_path(model: str) -> Path:
@@ -29,13 +33,7 @@ def read_usual(model: str) -> Usual:
     path = calibration_path(model)
     if not path.exists():
         return ()
-    try:
-        pairs = json.loads(path.read_text())["usual"]
-        return tuple((float(sigma), float(variance)) for sigma, variance in pairs)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no calibration; make it again with kvlock calibrate {model}"
-        ) from error
+    return read_json(path, _Record, f"make it again with kvlock calibrate {model}")["usual"]
 
 
 def model_defaults(model: str, calibrated: bool) -> dict[str, Any]:

@@ -2,21 +2,26 @@
 
 import difflib
 import hashlib
-import json
 import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from kvlock.backbones.families import pipeline_names, recognised
 from kvlock.backbones.family import Family
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
+from kvlock.backbones.model_files import REMEDY, check_config, check_safetensors, read_object
+from kvlock.contract.records import read_json
 
 INDEX = "model_index.json"
 SHARED = "shared"  # the folder of what models beside it have in common
 SMALL = 100_000_000  # bytes of a file that are read to tell it from another
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class _Index(TypedDict):
+    weight_map: dict[str, str]
 
 
 def family_of(model: str) -> Family:
@@ -34,6 +39,12 @@ def family_of(model: str) -> Family:
     row = recognised(name, read_config(model, "transformer/config.json"), index)
     assert row
     return row
+
+
+def _is_component(value: Any) -> bool:
+    """Whether an entry of the index names a part: [library, class]."""
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and all(isinstance(name, str) for name in value)
 
 
 def _is_name(name: Any) -> bool:
@@ -71,25 +82,29 @@ def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/", "~"))
 
 
-def read_config(model: str, name: str) -> dict[str, Any]:
-    """A JSON file of a model, from its folder or from the hub. Raises ValueError where it is none."""
+def config_file(model: str, name: str) -> Path:
+    """A file of a model, in its folder or of the hub. Raises ValueError where it is not to be had."""
     source = model_source(model)
     if Path(source).is_dir():
         part, _, file = name.rpartition("/")
-        path = part_folder(Path(source), part) / file
-    else:
-        from kvlock.backbones.hub import hub_file  # loads the hub's library
+        return part_folder(Path(source), part) / file
+    from kvlock.backbones.hub import hub_file  # loads the hub's library
 
-        path = hub_file(source, name)
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model {model!r} has no readable {name}; expected a diffusers folder"
-        ) from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds a {type(config).__name__}; expected a JSON object")
-    return config
+    return hub_file(source, name)
+
+
+def read_config(model: str, name: str) -> dict[str, Any]:
+    """A JSON file of a model. Raises ValueError where it holds no object."""
+    return read_object(config_file(model, name))
+
+
+def check_configs(model: str, family: Family) -> None:
+    """Raise ValueError where a field of the transformer's or the VAE's config is of another type."""
+    import diffusers
+
+    for part in ("transformer", "vae"):
+        cls = getattr(diffusers, getattr(family, part))
+        check_config(config_file(model, f"{part}/config.json"), cls)
 
 
 def part_folder(folder: Path, part: str) -> Path:
@@ -104,15 +119,13 @@ def part_folder(folder: Path, part: str) -> Path:
 def components(folder: Path) -> dict[str, list[str]]:
     """The parts that a model's index names, and of each the library and the class."""
     index = read_config(str(folder), INDEX)
-    return {
-        n: value for n, value in index.items() if isinstance(value, list) and value and value[0]
-    }
+    return {name: value for name, value in index.items() if _is_component(value)}
 
 
 def checkpoint_folder(model: str) -> Path:
     """The folder of a model (`part_folder` has its parts), fetched if it is not in the cache.
 
-    Raises ValueError where a component is missing or pickled.
+    Raises ValueError where a component is missing, cut off or pickled.
     """
     source = model_source(model)
     if Path(source).is_dir():
@@ -127,10 +140,14 @@ def _check_whole(model: str, folder: Path) -> None:
     """Raise ValueError for a component that is not there, not whole, or not safe."""
     weighted = family_of(str(folder)).parts
     for component in sorted({*components(folder), *weighted}):
-        if not part_folder(folder, component).is_dir():
+        home = part_folder(folder, component)
+        if not home.is_dir():
             raise ValueError(
                 f"model {model!r} lacks its component {component!r}; download the whole folder"
             )
+        configs = [read_object(path) for path in sorted(home.glob("*config.json"))]
+        if not configs:
+            raise ValueError(f"model {model!r} has no config in {component}/; download it again")
     for component in weighted:
         home = part_folder(folder, component)
         names = [f.name for f in home.glob("*")]
@@ -141,6 +158,8 @@ def _check_whole(model: str, folder: Path) -> None:
         missing = sorted(set(weight_map(home).values()) - set(names))
         if missing:
             raise ValueError(f"model {model!r} lacks {component}/{missing[0]}; download it again")
+        for name in sorted(n for n in names if n.endswith(".safetensors")):
+            check_safetensors(home / name)
 
 
 def weight_map(component: Path) -> dict[str, str]:
@@ -148,10 +167,7 @@ def weight_map(component: Path) -> dict[str, str]:
     found = sorted(component.glob("*.safetensors.index.json"), key=lambda path: len(path.name))
     if not found:
         return {}
-    try:
-        return dict(json.loads(found[0].read_text())["weight_map"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{found[0]} is no index of weights; download it again") from error
+    return read_json(found[0], _Index, REMEDY)["weight_map"]
 
 
 def weights_digest(model: str) -> str:

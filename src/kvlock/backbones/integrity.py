@@ -52,6 +52,17 @@ def check_tied(component: Path, text_encoder: nn.Module) -> None:
         )
 
 
+def check_tokenizer(component: Path, tokenizer: Any, text_encoder: nn.Module) -> None:
+    """Raise ValueError for a tokenizer that cannot pad, or has words that the text encoder has not."""
+    if tokenizer.pad_token is None:
+        raise ValueError(f"{component} names no pad_token, which prompts need; download it again")
+    words, known = len(tokenizer), text_encoder.get_input_embeddings().num_embeddings
+    if words > known:
+        raise ValueError(
+            f"{component} has {words} words, its text encoder {known}; download both again"
+        )
+
+
 def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()

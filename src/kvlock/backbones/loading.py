@@ -8,15 +8,15 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from kvlock.backbones.checkpoints import checkpoint_folder, components, family_of, part_folder
 from kvlock.backbones.diffusion import check_v_prediction
 from kvlock.backbones.families import recognised_pipe
 from kvlock.backbones.family import Family, Size
-from kvlock.backbones.integrity import check_finite, check_keys, check_tied
+from kvlock.backbones.integrity import check_finite, check_keys, check_tied, check_tokenizer
+from kvlock.backbones.model_files import check_config
 from kvlock.backbones.placement import OFFLOADS, Offload, Placement
-from kvlock.backbones.quiet import quiet
+from kvlock.backbones.quiet import named, quiet
 from kvlock.backbones.sampler import check_flow_matching, with_flow_shift
 
 LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
@@ -113,7 +113,9 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
             if part not in loaded and home.parent != folder:  # diffusers looks in the folder alone
                 loaded[part] = _from_pretrained(getattr(LIBRARIES[library], name), home)
         pipe = _from_pretrained(pipeline, folder, **loaded, **dict.fromkeys(family.unused))
-    _check_scheduler(family, pipe)
+    check_tokenizer(folder / "tokenizer", pipe.tokenizer, pipe.text_encoder)
+    with named(folder):
+        _check_scheduler(family, pipe)
     return pipe
 
 
@@ -134,9 +136,11 @@ def _library_of(name: str) -> tuple[Any, str]:
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
     # transformers names the tensor of another shape in a log alone, diffusers in its error.
     report = {"ignore_mismatched_sizes": True} if library is transformers else {}
-    home = part_folder(folder, part)
+    home, cls = part_folder(folder, part), getattr(library, name)
+    if library is diffusers:  # transformers checks by itself
+        check_config(home / "config.json", cls)
     module, info = _from_pretrained(
-        getattr(library, name),
+        cls,
         home,
         dtype=dtype,
         use_safetensors=True,
@@ -149,13 +153,8 @@ def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dt
 
 
 def _from_pretrained(cls: Any, folder: Path, **settings: Any) -> Any:
-    try:
+    with named(folder / settings.get("subfolder", "")):
         return cls.from_pretrained(str(folder), local_files_only=True, **settings)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"model {str(folder)!r} could not be loaded: {said}") from error
 
 
 def resolve_device(device: str) -> torch.device:

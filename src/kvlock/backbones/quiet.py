@@ -1,11 +1,27 @@
-"""Libraries kept quiet while a model is loaded."""
+"""Libraries kept quiet while a model is loaded, and what they raise as a sentence."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
+
+
+@contextmanager
+def named(model: str | Path) -> Iterator[None]:
+    """Whatever a config or a file that makes no sense lets a library raise, as a ValueError."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        said = re.sub(r"\b\w+Error: ", "", said.split(". ")[0])
+        raise ValueError(f"model {str(model)!r} could not be loaded: {said}") from error
 
 
 @contextmanager

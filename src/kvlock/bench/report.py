@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from kvlock.bench.subjects import load_subject
 from kvlock.bench.suite import Item, Suite
 from kvlock.media.files import write_text
 from kvlock.media.video import write_video
+from kvlock.work.folder import make_inside
 
 WIDTH = 160  # of a clip, in CSS pixels
 PLOT = (200, 60)  # width and height of a trace's plot
@@ -98,7 +100,7 @@ def _known_figures(out: Path, suite: Suite, item: Item) -> list[str]:
     subject, folder = load_subject(suite, item, 0), out / "clips" / item.id
     known = subject.known
     clips = {"source": known.source, "mask": _white(known.mask), "truth": known.truth}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_inside(out, folder)
     figures = []
     for name, frames in clips.items():
         if frames is not None:
@@ -115,7 +117,7 @@ def _white(mask: Tensor) -> Tensor:
 
 
 def _result_figure(out: Path, result: Result) -> str:
-    scores = result.scores[""]
+    scores = result.scores.get("", {})
     lines = [f"{result.method}, {result.model}" + (f", seed {result.seed}" if result.seed else "")]
     if "psnr_background" in scores:
         lines.append(f"background {scores['psnr_background']:.2f} dB")
@@ -128,7 +130,7 @@ def _result_figure(out: Path, result: Result) -> str:
 
 
 def _figure(source: Path, caption: str, below: str = "") -> str:
-    address = html.escape(source.as_posix())
+    address = html.escape(quote(source.as_posix()))
     video = f'<video src="{address}" autoplay loop muted playsinline></video>'
     return f"<figure>{video}{below}<figcaption>{caption}</figcaption></figure>"
 

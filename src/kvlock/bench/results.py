@@ -6,21 +6,56 @@ OUT/results/JOB/networks.json         scores that were added later, and by what 
 OUT/results/JOB/edited.mp4, trace.json
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from kvlock.bench.jobs import Job
-from kvlock.bench.suite import Item, Suite
+from kvlock.bench.jobs import CEILING, Job
+from kvlock.bench.suite import Suite, item_of
+from kvlock.contract.records import read_json
 from kvlock.media.files import write_json
 from kvlock.methods.catalogue import method_named
 from kvlock.methods.options import MethodConfig, config_from_dict, config_to_dict
 from kvlock.versions import versions
-from kvlock.work.folder import JobFolder, read_records
+from kvlock.work.folder import RESULT, JobFolder, read_records
 
 ADDED = "networks.json"
+RUN_AGAIN = "kvlock bench run makes it again"
 Scores = dict[str, dict[str, float]]  # of a row's suffix ("" or "+composite"), of a metric's name
+
+
+class _Job(TypedDict):
+    item: str
+    model: str
+    method: str
+    seed: int
+    config: dict[str, Any] | None
+
+
+class ResultRecord(TypedDict):
+    """What `result.json` holds, as far as it is read."""
+
+    job: _Job
+    scores: Scores
+    seconds: float
+    device: str
+
+
+class _Added(TypedDict):
+    scores: Scores
+    by: dict[str, Any]
+
+
+class _Step(TypedDict):
+    variance: float | None
+    fusion_ratio: float
+    guidance_scale: float
+
+
+class _SuiteRecord(TypedDict):
+    name: str
+    folder: str
+    items: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +86,7 @@ class Result:
 
     def trace(self) -> list[dict[str, Any]]:
         """One record a step; empty for the VAE's ceiling."""
-        return json.loads((self.folder / "trace.json").read_text())
+        return read_json(self.folder / "trace.json", list[_Step], _again(self.folder))
 
 
 def result_record(
@@ -71,17 +106,27 @@ def result_record(
 
 def read_results(out: Path) -> tuple[Suite, list[Result]]:
     """The suite and every result under `out`, by name. Raises ValueError where there is none."""
-    records = read_records(out)
+    records = read_records(out, ResultRecord, RUN_AGAIN)
     if not records:
         raise ValueError(f"{out} holds no results; run kvlock bench run first")
     results = [_result(out / "results" / name, record) for name, record in records.items()]
-    return read_suite_record(out), results
+    suite = read_suite_record(out)
+    strangers = sorted({result.item for result in results} - {item.id for item in suite.items})
+    if strangers:
+        raise ValueError(
+            f"{out / 'suite.json'} does not have {strangers[0]!r}, of which is a result"
+        )
+    return suite, results
 
 
 def read_suite_record(out: Path) -> Suite:
     """The suite of the results under `out`."""
-    record = json.loads((out / "suite.json").read_text(encoding="utf-8"))
-    items = tuple(Item(**item) for item in record["items"])
+    path = out / "suite.json"
+    record = read_json(path, _SuiteRecord, f"remove it; {RUN_AGAIN}")
+    try:
+        items = tuple(item_of(item) for item in record["items"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; remove it; {RUN_AGAIN}") from error
     return Suite(record["name"], Path(record["folder"]), items)
 
 
@@ -95,7 +140,8 @@ def record_suite(folder: JobFolder, suite: Suite) -> None:
     path = folder.out / "suite.json"
     with folder.locked():
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            read_suite_record(folder.out)  # refuses what is none
+            before = read_json(path, _SuiteRecord, "")
             record["items"] = _joined(folder.out, before, record)
         write_json(path, record)
 
@@ -106,20 +152,18 @@ def add_scores(folder: JobFolder, result: Result, scores: Scores, by: Any) -> No
     """
     path = result.folder / ADDED
     with folder.locked():
-        record = json.loads(path.read_text()) if path.exists() else {"scores": {}, "by": {}}
+        record = _read_added(path)
         for suffix, values in scores.items():
             record["scores"].setdefault(suffix, {}).update(values)
             record["by"].update(dict.fromkeys(values, by))
         write_json(path, record)
 
 
-def _result(folder: Path, record: dict[str, Any]) -> Result:
+def _result(folder: Path, record: ResultRecord) -> Result:
     job, scores = record["job"], record["scores"]
-    added = folder / ADDED
-    if added.exists():
-        for suffix, values in json.loads(added.read_text())["scores"].items():
-            scores[suffix] = scores.get(suffix, {}) | values
-    config = _config(folder, job) if job["config"] else None
+    for suffix, values in _read_added(folder / ADDED)["scores"].items():
+        scores[suffix] = scores.get(suffix, {}) | values
+    config = _config(folder, job)
     return Result(
         folder,
         job["item"],
@@ -133,11 +177,22 @@ def _result(folder: Path, record: dict[str, Any]) -> Result:
     )
 
 
-def _config(folder: Path, job: dict[str, Any]) -> MethodConfig:
+def _read_added(path: Path) -> "_Added":
+    empty: _Added = {"scores": {}, "by": {}}
+    return read_json(path, _Added, "remove it and measure again") if path.exists() else empty
+
+
+def _again(folder: Path) -> str:
+    return f"remove {folder}; {RUN_AGAIN}"
+
+
+def _config(folder: Path, job: "_Job") -> MethodConfig | None:
+    if job["method"] == CEILING and not job["config"]:
+        return None
     try:
-        return config_from_dict(type(method_named(job["method"])), job["config"])
+        return config_from_dict(type(method_named(job["method"])), job["config"] or {})
     except (TypeError, ValueError) as error:
-        said = f"{folder} is of another version of kvlock ({error})"
+        said = f"{folder / RESULT} is of another version of kvlock ({error})"
         raise ValueError(f"{said}; use another folder for new runs") from error
 
 

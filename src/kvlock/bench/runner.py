@@ -1,6 +1,7 @@
 """`kvlock bench run`: every clip by every method, several clips of one size in a forward."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from rich.progress import (
 from kvlock.backbones.checkpoints import weights_digest
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
 from kvlock.bench.jobs import Job, plan_jobs
-from kvlock.bench.results import record_suite, result_record
+from kvlock.bench.results import ResultRecord, record_suite, result_record
 from kvlock.bench.scores import score, with_composite
 from kvlock.bench.subjects import Subject, edit_subjects, load_subject, round_trip
 from kvlock.bench.suite import Suite
@@ -49,11 +50,13 @@ def run_suite(
     backbone = None
     inputs = f"{resolve_dtype(dtype, str(resolve_device(device)))} {weights_digest(model)}"
     batches = plan_jobs(suite, model, methods, seeds, overrides, inputs)
-    folder = JobFolder(out)
+    folder = JobFolder(out, ResultRecord)
     record_suite(folder, suite)
     items = {item.id: item for item in suite.items}
     jobs = [job for batch in batches for job in batch]
     failures: dict[str, str] = {}
+    for damage in filter(None, (folder.damage(job.id) for job in jobs)):
+        print(damage, file=sys.stderr)
     with _progress(len(jobs), _done(folder, jobs)) as bar:
         for batch in batches:
             with folder.claimed([job.id for job in batch]) as mine:

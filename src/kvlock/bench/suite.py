@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from kvlock.contract.records import typed
 from kvlock.media.files import write_text
 from kvlock.shapes.scene import random_edit
 
@@ -42,10 +43,7 @@ class Item:
                 f"id {self.id!r} is not 1 to 80 of A-Z a-z 0-9 . _ -, a letter, digit or _ first"
             )
         for field in fields(self):
-            kinds, expected = _KINDS[field.type]
-            value = getattr(self, field.name)
-            if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
-                raise ValueError(f"{self.id}: {field.name} is {value!r}; expected {expected}")
+            typed(getattr(self, field.name), field.type, f"{self.id}: {field.name}")
         if not 0.001 <= self.fps <= 1000:
             raise ValueError(f"{self.id}: fps is {self.fps}; expected above 0, at most 1000")
         if self.scene is None and not (self.video and self.mask):
@@ -54,15 +52,6 @@ class Item:
             raise ValueError(f"{self.id}: scene is {self.scene!r}; expected a seed from 0")
         if not self.prompt.strip():
             raise ValueError(f"{self.id} has no prompt")
-
-
-_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
-    str: ((str,), "text"),
-    str | None: ((str, type(None)), "text or null"),
-    bool: ((bool,), "true or false"),
-    float: ((int, float), "a number"),
-    int | None: ((int, type(None)), "a whole number or null"),
-}  # of a field: what it may hold, and that in JSON's words
 
 
 @dataclass(frozen=True)
@@ -113,7 +102,21 @@ def write_suite(items: list[Item], path: Path) -> None:
     usual = {f.name: f.default for f in fields(Item)}
     records = [{k: v for k, v in asdict(item).items() if v != usual[k]} for item in items]
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    write_text(path, "\n".join(lines) + "\n")
+    # Half of a surrogate pair is no UTF-8; as an escape it is JSON, and this writes that escape.
+    text = "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+    write_text(path, text + "\n")
+
+
+def item_of(record: Any) -> Item:
+    """One item from JSON. Raises ValueError, with the field, for what is none."""
+    known = [f.name for f in fields(Item)]
+    unknown = sorted(set(typed(record, dict)) - set(known))
+    if unknown:
+        raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(known)}")
+    missing = [name for name in ("id", "prompt") if name not in record]
+    if missing:
+        raise ValueError(f"field {missing[0]!r} is missing; expected text")
+    return Item(**record)
 
 
 def _scene_item(seed: int) -> Item:
@@ -124,19 +127,21 @@ def _scene_item(seed: int) -> Item:
 
 
 def _lines(path: Path) -> list[str]:
+    """Ended by a line feed alone: JSON leaves Unicode's other line ends in a prompt as they are."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as text ({error})") from error
+        return path.read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text; expected JSON, an item a line") from error
 
 
 def _item(path: Path, number: int, line: str) -> Item:
     try:
         record = json.loads(line)
-        known = [f.name for f in fields(Item)]
-        unknown = sorted(set(record) - set(known))
-        if unknown:
-            raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(known)}")
-        return Item(**record)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}, line {number} is no JSON; expected an item a line") from error
+    try:
+        return item_of(record)
+    except ValueError as error:
         raise ValueError(f"{path}, line {number}: {error}") from error

@@ -1,8 +1,10 @@
 """`kvlock bench table`: a short table for the terminal, the whole one as Markdown and CSV."""
 
 import csv
+import html
 import io
 import math
+import re
 import textwrap
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def print_tables(rows: list[Row], against: str = "") -> None:
 
     At most 100 columns wide. The rows with `+composite` stand in the written tables only.
     """
-    console, reference = Console(), against or "plain"
+    console, reference = Console(markup=False, emoji=False), against or "plain"
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     for model in dict.fromkeys(r.model for r in rows):
         own = [r for r in rows if r.model == model]
@@ -127,7 +129,7 @@ def markdown(rows: list[Row], suite: str, references: tuple[str, ...] = ("plain"
     for model in dict.fromkeys(r.model for r in rows):
         own = [r for r in rows if r.model == model]
         metrics = [m for m in METRICS if m.name in SHOWN and any(m.name in r.values for r in own)]
-        parts.append(f"## {suite}, {_title(own)}\n")
+        parts.append(f"## {_plain(suite)}, {_plain(_title(own))}\n")
         parts.append(_means(rows, own, metrics))
         for name in references:
             body = [_difference_line(r, reference_of(rows, r, name), metrics) for r in own]
@@ -137,6 +139,11 @@ def markdown(rows: list[Row], suite: str, references: tuple[str, ...] = ("plain"
                 header = ["method", *(m.heading for m in metrics)]
                 parts.append(title + "\n" + _grid(header, body))
     return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Text that means nothing to Markdown, nor to the HTML that Markdown may hold."""
+    return re.sub(r"([\\`|<>\[\]*_])", r"\\\1", html.escape(text, quote=False))
 
 
 def _title(own: list[Row]) -> str:

@@ -30,7 +30,7 @@ def plot_tradeoff(rows: list[Row], path: Path) -> bool:
     figure = Figure(figsize=(7 * len(models), 1.5 + 0.22 * most), layout="constrained")
     for model, part in zip(models, figure.subfigures(1, len(models), squeeze=False)[0]):
         own = [r for r in shown if r.model == model]
-        part.suptitle(model)
+        part.suptitle(model, parse_math=False)
         panels = part.subplots(1, len(PANELS), sharey=True)
         for axes, (metric, label) in zip(panels, PANELS.items()):
             points = _panel(axes, own, metric, label)

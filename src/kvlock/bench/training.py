@@ -9,6 +9,7 @@ from pathlib import Path
 from kvlock.backbones.loading import load_backbone
 from kvlock.bench.suite import VALIDATION
 from kvlock.bench.world import edit_scenes, scene_sheet, score_scenes, show, summary
+from kvlock.contract.records import typed
 from kvlock.editing.clips import default_config
 from kvlock.media.files import whole_file
 
@@ -75,4 +76,8 @@ def plot_training(folder: Path, picture: Path) -> bool:
 def _read(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
+        return typed(lines, list[dict[str, float]])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds no log of a training; remove the damaged lines") from error

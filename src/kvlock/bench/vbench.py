@@ -5,13 +5,14 @@ VBench pins versions that kvlock cannot share, so it runs in an environment of i
 of clips.
 """
 
-import json
 import shutil
 from pathlib import Path
+from typing import Any, TypedDict
 
 from kvlock.bench.results import Result, Scores, add_scores, read_results
 from kvlock.bench.scores import DIMENSIONS, IMAGING, with_composite
 from kvlock.bench.subjects import MOST_FRAMES, load_subject
+from kvlock.contract.records import RecordError, read_json, typed
 from kvlock.media.video import read_video, write_video
 from kvlock.methods.catalogue import COMPOSITE
 from kvlock.work.folder import JobFolder
@@ -65,17 +66,27 @@ def _read(file: Path) -> list[tuple[str, str, float]]:
     """(dimension, clip's name, score in [0, 1]); VBench leaves single clips' imaging quality in 0
     to 100.
     """
+    remedy = "expected VBench's *_eval_results.json"
+    record = read_json(file, dict[str, Any], remedy)
+    return [
+        (name, Path(entry["video_path"]).stem, _share(name, entry["video_results"]))
+        for name in DIMENSIONS
+        if name in record
+        for entry in _entries(file, name, record[name], remedy)
+    ]
+
+
+def _entries(file: Path, name: str, value: Any, remedy: str) -> list["_Entry"]:
+    """Those of one dimension, which stand after its mean."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        return [
-            (name, Path(entry["video_path"]).stem, _share(name, entry["video_results"]))
-            for name, (_, entries) in record.items()
-            if name in DIMENSIONS
-            for entry in entries
-        ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{file} is not VBench's *_eval_results.json ({why})") from error
+        return typed(value, tuple[float, list[_Entry]], name)[1]
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}; {remedy}") from None
+
+
+class _Entry(TypedDict):
+    video_path: str
+    video_results: float
 
 
 def _share(dimension: str, value: float) -> float:

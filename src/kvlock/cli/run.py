@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def run_job(job: EditJob, out: Path, overwrite: bool, notes: list[str]) -> None:
     """Claim `out`, then plan, edit and write a job, with everything worth saying on the terminal."""
+    from kvlock.backbones.checkpoints import INDEX, config_file
     from kvlock.editing.destination import claimed_out
     from kvlock.editing.edit import plan, run
     from kvlock.editing.keeping import keep
@@ -23,6 +24,9 @@ def run_job(job: EditJob, out: Path, overwrite: bool, notes: list[str]) -> None:
     from kvlock.editing.room import check_writing
 
     with claimed_out(job, out, overwrite) as work:
+        config_file(
+            job.model, INDEX
+        )  # before anything is counted for a model that is not to be had
         planned = plan(job)
         say([*notes, *planned.notes, *check_writing(planned, out)])
         with progress(planned) as on_step:

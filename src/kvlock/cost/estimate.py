@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kvlock.backbones.checkpoints import read_config
 from kvlock.backbones.known_models import known_model
+from kvlock.backbones.quiet import named
 from kvlock.core.config import KVLockConfig
 from kvlock.cost.counting import peak_of
 from kvlock.cost.dry_run import Cost, denoising_costs, total
@@ -142,7 +143,7 @@ class Estimator:
             read_config(self.model, "text_encoder/config.json") if fetched else spec.text_config
         )
         cls = getattr(transformers, spec.text_encoder)
-        with torch.device("meta"):
+        with torch.device("meta"), named(self.model):
             return cls(cls.config_class(**config)).to(self.dtype)
 
     @functools.lru_cache(maxsize=32)  # noqa: B019

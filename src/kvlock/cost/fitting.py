@@ -37,7 +37,7 @@ def choose_execution(
         ways.append(replace(execution, offload="model"))
     if "source_store" not in given and _may_hold_on_host(config, place):
         ways += [replace(way, source_store="host") for way in ways]
-    return next((way for way in ways if _fits(estimator, config, way, place)), ways[-1])
+    return next((way for way in ways[:-1] if _fits(estimator, config, way, place)), ways[-1])
 
 
 def _fits(estimator: Estimator, config: MethodConfig, execution: Execution, place: Place) -> bool:

@@ -8,9 +8,16 @@ from typing import Any
 import diffusers
 import torch
 
-from kvlock.backbones.checkpoints import checkpoint_folder, family_of, model_source, read_config
+from kvlock.backbones.checkpoints import (
+    check_configs,
+    checkpoint_folder,
+    family_of,
+    model_source,
+    read_config,
+)
 from kvlock.backbones.family import Family
 from kvlock.backbones.known_models import known_model
+from kvlock.backbones.quiet import named, quiet
 from kvlock.backbones.sampler import with_flow_shift
 
 FLOW_MATCHING = dict(
@@ -53,10 +60,12 @@ def skeleton(
     if Path(model_source(model)).is_dir():
         checkpoint_folder(model)  # refuses what is not whole
     family = family_of(model)
+    check_configs(model, family)
     files = ("transformer/config", "vae/config", "scheduler/scheduler_config", "model_index")
     transformer, vae, scheduler, index = (read_config(model, f"{name}.json") for name in files)
     marks = {name: index[name] for name in family.marks}
-    backbone = assembled(family, Configs(transformer, vae, scheduler, marks), device, dtype)
+    with quiet(), named(model):
+        backbone = assembled(family, Configs(transformer, vae, scheduler, marks), device, dtype)
     backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift(size))
     return backbone
 

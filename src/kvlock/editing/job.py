@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from kvlock.contract.options import require
+from kvlock.contract.records import RecordError, typed
 from kvlock.methods.catalogue import method_named
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig, config_from_dict, config_to_dict
@@ -124,10 +125,14 @@ def job_to_dict(job: EditJob, config: MethodConfig, execution: Execution) -> dic
 
 
 def job_from_dict(record: Mapping[str, Any]) -> EditJob:
-    """The opposite. Raises ValueError, TypeError or KeyError for what is none."""
-    values = dict(record)
-    config = config_from_dict(type(method_named(values["method"])), values.pop("config"))
-    values |= {"prompts": tuple(values["prompts"]), "seeds": tuple(values["seeds"])}
-    if not isinstance(values["size"], str):
-        values["size"] = tuple(values["size"])
-    return EditJob(**values, config=config)
+    """The opposite. Raises ValueError, with the field, for what is none."""
+    kinds = get_type_hints(EditJob, localns={"Clip": str, "Tensor": str})  # in JSON, paths alone
+    kinds |= {"config": dict[str, Any]}
+    del kinds["options"]
+    for name in (*kinds, *record):
+        if name not in record or name not in kinds:
+            flaw = "unknown" if name in record else "missing"
+            raise RecordError(f"job.{name} is {flaw}; expected {', '.join(kinds)}")
+    values = {name: typed(value, kinds[name], f"job.{name}") for name, value in record.items()}
+    values["config"] = config_from_dict(type(method_named(values["method"])), values["config"])
+    return EditJob(**values)

@@ -1,17 +1,17 @@
 """An edit's files: whole or absent, what matters first, what illustrates where it can be made."""
 
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
 from kvlock.backbones.checkpoints import weights_digest
+from kvlock.contract.records import read_json
 from kvlock.contract.types import StepRecord
 from kvlock.core.config import KVLockConfig
 from kvlock.editing.clips import BackgroundReport, background_reports
@@ -19,7 +19,6 @@ from kvlock.editing.destination import KEPT, RUN, claimed_out, is_file
 from kvlock.editing.edit import EditPlan, Edits
 from kvlock.editing.job import EditJob, job_from_dict, job_to_dict
 from kvlock.editing.room import explained_by_room
-from kvlock.media.clip import check_is_data
 from kvlock.media.files import write_json
 from kvlock.media.pictures import contact_sheet, mask_overlay, side_by_side
 from kvlock.media.trace_plot import plot_trace
@@ -27,6 +26,14 @@ from kvlock.media.video import write_video
 from kvlock.methods.options import MethodConfig, watches_variance
 from kvlock.versions import versions
 from kvlock.work.claim import publish
+
+NO_RUN = "expected a run.json of kvlock edit"
+
+
+class _Run(TypedDict):
+    job: dict[str, Any]
+    inputs: dict[str, str]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,11 @@ def read_run(path: Path, accept_changes: bool = False) -> tuple[EditJob, list[st
     """
     if (path / RUN).is_file():
         raise ValueError(f"{path} is a folder; did you mean {path / RUN}?")
+    saved = read_json(path, _Run, NO_RUN)
     try:
-        if path.exists():
-            check_is_data(path)
-        saved = json.loads(path.read_text(encoding="utf-8"))
         job, inputs, before = job_from_dict(saved["job"]), saved["inputs"], saved["versions"]
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is not a run.json of kvlock ({why})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {NO_RUN}") from error
     notes = []
     changed = [name for name, digest in _inputs(job).items() if digest != inputs.get(name)]
     if changed:

@@ -28,7 +28,9 @@ def _npy_array(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             return np.lib.format.read_array(file)  # npy and no pickle; np.load takes an npz, too
     except Exception as error:  # MemoryError, even, where a header promises a huge array
-        raise BadVideoError(f"{path}: cannot be read as an array ({error})") from error
+        raise BadVideoError(
+            f"{path}: cannot be read as an array, so it is damaged or not what numpy.save writes"
+        ) from error
 
 
 def _npz_array(path: Path) -> np.ndarray:
@@ -39,6 +41,8 @@ def _npz_array(path: Path) -> np.ndarray:
             if name is not None:
                 return np.asarray(archive[name])
     except Exception as error:
-        raise BadVideoError(f"{path}: cannot be read as an npz ({error})") from error
+        raise BadVideoError(
+            f"{path}: cannot be read as an npz, so it is damaged or not what numpy.savez writes"
+        ) from error
     names = ", ".join(held) or "none"
     raise BadVideoError(f"{path}: the npz holds the arrays {names}; call the one that counts mask")

@@ -17,6 +17,7 @@ MARKING = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
 HARMLESS = ("APP fields",)  # a camera's own notes in an MJPEG
 CUT_SHORT = "ended prematurely"  # Matroska's and WebM's
 GIF_END = b";"
+TS_PACKETS = (188, 192, 204)  # bytes, of which a transport stream has whole ones
 
 _capturing = threading.Lock()
 
@@ -87,6 +88,8 @@ def check_complete(
         )
     if container.format.name == "gif" and not _has_gif_end(path):
         return [f"{path}: the gif has no end mark; its last frames may be missing"]
+    if container.format.name == "mpegts" and all(path.stat().st_size % n for n in TS_PACKETS):
+        return [f"{path}: it ends within a packet; its last frames may be missing"]
     return []
 
 

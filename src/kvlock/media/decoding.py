@@ -32,6 +32,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,ogg,asf
 HDR_TRANSFERS = (16, 18)
 NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
 USUAL_RATE = 16
+ONE_TO_ONE = ("mpeg1video", "mpeg2video", "mjpeg", "png", "ffv1", "gif")  # a packet is a frame
 
 
 @dataclass
@@ -45,6 +46,9 @@ class _Reading:
     trimmed: int = 0  # frames that are in the file, but not in the clip
     expected: int = 0  # by an AVI's count, which goes on over the frames that it skips
     end: float = 0.0  # of any stream's packets: the one that ends last tells if the file is whole
+    damaged: int = 0  # packets that the container knows to be, or that are not there
+    pictures: int = 0  # packets that are to give a frame
+    due: int | None = None  # when the next packet comes, in a stream without a count or an index
     transparent: bool = False
     matrix: np.ndarray | None = None
 
@@ -54,10 +58,16 @@ class _Reading:
             end = (packet.pts + (packet.duration or 0)) * packet.time_base
             self.end = max(self.end, float(end))
 
-    def count_packet(self, packet: av.Packet, is_avi: bool) -> None:
-        """Of the video."""
+    def count_packet(self, packet: av.Packet, form: str) -> None:
+        """Of the video, in that container."""
+        if form == "mpegts" and packet.dts is not None:
+            is_late = self.due is not None and 2 * (packet.dts - self.due) > (packet.duration or 0)
+            self.damaged += is_late
+            self.due = packet.dts + packet.duration if packet.duration else None
         self.trimmed += packet.is_discard  # cut off by an edit list
-        if is_avi and packet.dts is not None:
+        self.damaged += packet.is_corrupt
+        self.pictures += bool(packet.size) and not packet.is_discard
+        if form == "avi" and packet.dts is not None:
             self.trimmed += packet.dts - self.expected
             self.expected = packet.dts + 1
 
@@ -148,7 +158,7 @@ def _frames(container: InputContainer, stream, reading: _Reading) -> Iterator[av
     for packet in container.demux():
         reading.pass_packet(packet)
         if packet.stream.index == stream.index:
-            reading.count_packet(packet, container.format.name == "avi")
+            reading.count_packet(packet, container.format.name)
             if packet.size:
                 yield from stream.decode(packet)
     yield from stream.decode(None)  # what the decoder still holds
@@ -160,6 +170,11 @@ def _notes(path: Path, container: InputContainer, stream, reading) -> list[str]:
     if len(films) > 1:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
         notes.append(f"{path}: of its {len(films)} video streams the one of {size} is read")
+    if stream.codec_context.name in ONE_TO_ONE:
+        reading.damaged += max(0, reading.pictures - len(reading.frames))
+    if reading.damaged:
+        count = f"{reading.damaged} of its packets"
+        notes.append(f"{path}: {count} are damaged or missing, and with them frames may be")
     if reading.transparent or stream.metadata.get("alpha_mode") == "1":
         notes.append(f"{path}: its transparency is dropped")
     if reading.matrix is not None and not is_upright(reading.matrix):

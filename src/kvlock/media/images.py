@@ -9,6 +9,7 @@ from PIL import Image
 from kvlock.media.clip import MAX_PIXELS, BadVideoError, check_count, check_is_data
 
 IMAGES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # EPS would be handed to a program
 ORIENTATION = 0x0112  # EXIF's tag; the values from 2 on say how a picture is turned upright
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +39,9 @@ def open_image(path: Path) -> Image.Image:
     except BadVideoError:
         raise
     except Exception as error:  # Pillow, too: OSError, SyntaxError, ValueError, bomb errors
-        raise BadVideoError(f"{path}: cannot be read as an image ({error})") from error
+        raise BadVideoError(
+            f"{path}: cannot be read as an image, so it is damaged or neither PNG nor JPEG"
+        ) from error
 
 
 def read_frames(folder: Path, max_frames: int) -> tuple[np.ndarray, list[str]]:
@@ -83,7 +86,7 @@ def alpha(image: Image.Image) -> np.ndarray | None:
 
 def _upright_image(path: Path) -> Image.Image:
     check_is_data(path)
-    image = Image.open(path)
+    image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
         raise BadVideoError(f"{path}: {size} is larger than {MAX_PIXELS} pixels")

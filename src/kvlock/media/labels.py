@@ -67,8 +67,8 @@ def _annotated(path: Path, objects: Sequence[int]) -> np.ndarray:
         record = [json.loads(x) for x in text.splitlines() if x.strip()] if by_line else None
         return np.stack(frames_of(json.loads(text) if record is None else record, objects))
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}"
+        why = f" ({error})" if type(error) is ValueError else ""  # our own words
         raise BadVideoError(
-            f"{path}: cannot be read as COCO run lengths ({why}); expected one record with size "
+            f"{path}: cannot be read as COCO run lengths{why}; expected one record with size "
             "and counts a frame, or COCO's annotations"
         ) from error

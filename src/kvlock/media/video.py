@@ -12,6 +12,8 @@ from kvlock.media.encoding import FORMS, encode
 from kvlock.media.files import whole_file
 from kvlock.media.images import read_frames
 
+TAKEN = "mp4, mov, mkv, webm, avi, gif, ts, mpg, flv, ogv or wmv, or a folder of PNG or JPEG frames"
+
 __all__ = ["BadVideoError", "Clip", "read_video", "write_video"]
 
 
@@ -36,9 +38,15 @@ def read_video(path: str | Path, max_frames: int, folder_rate: Fraction = Fracti
         return decode(path, max_frames)
     except BadVideoError:
         raise
+    except PermissionError as error:
+        raise BadVideoError(f"{path}: that file may not be read; change its permissions") from error
+    except MemoryError as error:
+        raise BadVideoError(f"{path}: there is no memory for its frames; cut it shorter") from error
     except Exception as error:  # a damaged file can make PyAV raise almost anything
-        why = f"{type(error).__name__}: {error}"
-        raise BadVideoError(f"{path}: cannot be decoded as a video ({why})") from error
+        raise BadVideoError(
+            f"{path}: cannot be decoded as a video, so it is damaged or of another kind; "
+            f"expected {TAKEN}"
+        ) from error
 
 
 def write_video(path: str | Path, frames: Tensor, like: Clip, lossless: bool = False) -> None:

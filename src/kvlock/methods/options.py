@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from kvlock.contract.options import COUNT, FRACTION, FROM_0, FROM_1, Part, option
+from kvlock.contract.records import RecordError, typed
 from kvlock.core.config import AdaptiveGuidance, Guidance, KVLockConfig, Lock, Signal, Source
 from kvlock.methods.parts import APG, Calibration, Drop, Inject, Inversion
 
@@ -114,13 +115,21 @@ def config_to_dict(config: MethodConfig) -> dict[str, Any]:
 
 
 def config_from_dict(kind: type, record: dict[str, Any]) -> Any:
-    """The opposite, for a config class or a part. Raises ValueError or TypeError for what is none."""
-    values = {
-        name: config_from_dict(PARTS[name], value)
-        if name in PARTS and isinstance(value, dict)
-        else value
-        for name, value in record.items()
-    }
+    """The opposite, for a config class or a part. Raises ValueError, with the option, for what is none."""
+    known = {f.name: f for f in fields(kind)}
+    for name, field in known.items():  # what was added later is off, or at its default
+        if name in PARTS and name not in record and field.default is not None:
+            raise RecordError(f"{name} is missing; expected an object")
+    values = {}
+    for name, value in record.items():
+        if name not in known:
+            raise RecordError(f"option {name!r} is unknown; expected {', '.join(known)}")
+        if name in PARTS:
+            optional = "None" in str(known[name].type)
+            given = typed(value, dict[str, Any] | None if optional else dict[str, Any], name)
+            values[name] = given if given is None else config_from_dict(PARTS[name], given)
+        else:
+            values[name] = typed(value, known[name].type, name)
     return kind(**values)
 
 

@@ -64,10 +64,10 @@ def load_lpips(path: Path) -> LPIPS:
     """
     try:
         state = load_file(path)
-    except (
-        Exception
-    ) as error:  # safetensors raises its own kind for each way in which a file is none
-        raise ValueError(f"{path} cannot be read as safetensors ({error})") from error
+    except Exception as error:  # of safetensors, another kind for each way in which a file is none
+        raise ValueError(
+            f"{path} cannot be read as safetensors; save or download it again"
+        ) from error
     model = LPIPS()
     renamed = {new: value for name, value in state.items() if (new := _our_name(name))}
     missing = sorted(set(model.state_dict()) - set(renamed))

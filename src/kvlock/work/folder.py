@@ -22,23 +22,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kvlock.contract.records import read_json
+
 BEAT = 30.0  # seconds between two signs of life of a lease's owner
 STALE_AFTER = 600.0  # seconds without one, after which a lease is free
 RESULT = "result.json"
 
 
 class JobFolder:
-    """The folder that several processes, on one machine or on many, share."""
+    """The folder that several processes, on one machine or on many, share.
 
-    def __init__(self, out: Path):
+    `kind` is what a record is, as `read_json` takes it. Raises ValueError where a link in the
+    folder leads out of it.
+    """
+
+    def __init__(self, out: Path, kind: Any = dict):
         self.out, self.results, self._leases = out, out / "results", out / "leases"
-        self.results.mkdir(parents=True, exist_ok=True)
-        self._leases.mkdir(exist_ok=True)
+        self._kind, self._known = kind, set[str]()
+        for folder in (self.results, self._leases):
+            make_inside(out, folder)
         self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
     def is_done(self, job: str) -> bool:
-        """Whether its result is there."""
-        return (self.results / job / RESULT).is_file()
+        """Whether its result is there, and whole."""
+        path = self.results / job / RESULT
+        if job not in self._known and path.exists() and not self.damage(job):
+            self._known.add(job)
+        return job in self._known and path.exists()
+
+    def damage(self, job: str) -> str:
+        """What is wrong with a result that is there; "" for a whole one and for none."""
+        path = self.results / job / RESULT
+        try:
+            if path.exists():
+                read_json(path, self._kind, "it is made again")
+        except ValueError as error:
+            return str(error)
+        return ""
 
     @contextmanager
     def claimed(self, batch: Sequence[str]) -> Iterator[bool]:
@@ -108,12 +128,21 @@ class JobFolder:
                 os.utime(lease)
 
 
-def read_records(out: Path) -> dict[str, dict[str, Any]]:
+def read_records(out: Path, kind: Any, remedy: str) -> dict[str, Any]:
     """The record of every job that is done under `out`, by the job's id in alphabetical order;
-    writes nothing.
+    writes nothing. Raises ValueError for one that is not of `kind`, with what mends it.
     """
     paths = sorted((out / "results").glob(f"[!.]*/{RESULT}"))
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+    return {path.parent.name: read_json(path, kind, remedy) for path in paths}
+
+
+def make_inside(out: Path, folder: Path) -> None:
+    """Make `folder`. Raises ValueError where a symbolic link in `out` leads it out of there."""
+    if not folder.resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f"{folder} leads out of {out}, to {folder.resolve()}; remove that link, or write elsewhere"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _is_free(lease: Path) -> bool:

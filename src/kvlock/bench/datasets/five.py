@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from kvlock.bench.datasets.layout import Prompts, item_id, read_json, subfolder
+from kvlock.bench.datasets.layout import Prompts, item_id, subfolder
 from kvlock.bench.suite import Item
+from kvlock.contract.records import read_json
 
 EDIT_TYPES = {
     1: "replace-rigid",
@@ -16,7 +17,12 @@ EDIT_TYPES = {
     5: "add",
     6: "remove",
 }
-NEEDED = ("video_name", "source_prompt", "target_prompt")
+
+
+class _Entry(TypedDict):
+    video_name: str
+    source_prompt: str
+    target_prompt: str
 
 
 def five_bench(root: Path, prompts: Prompts) -> Iterator[Item]:
@@ -27,22 +33,19 @@ def five_bench(root: Path, prompts: Prompts) -> Iterator[Item]:
     data = subfolder(root, "data")
     for number, edit_type in EDIT_TYPES.items():
         path = data / "edit_prompt" / f"edit{number}_FiVE.json"
-        for index, entry in enumerate(read_json(path) if path.exists() else []):
-            if not isinstance(entry, dict) or not all(
-                isinstance(entry.get(n), str) for n in NEEDED
-            ):
-                raise ValueError(f"{path}: entry {index} lacks one of {', '.join(NEEDED)}")
+        entries = read_json(path, list[_Entry], "download it again") if path.exists() else []
+        for index, entry in enumerate(entries):
             yield _item(data, path, entry, f"{number}-{index:03d}", edit_type)
 
 
-def _item(data: Path, path: Path, entry: dict[str, Any], number: str, edit_type: str) -> Item:
+def _item(data: Path, path: Path, entry: _Entry, number: str, edit_type: str) -> Item:
     name = entry["video_name"]
     images, masks = data / "images" / name, data / "bmasks" / name
     for folder in (images, masks):
         if not folder.is_dir():
             raise ValueError(f"{path}: {name} has no folder {folder}")
     prompt, source_prompt = (
-        re.sub(r"[\[\]]", "", entry[name]) for name in ("target_prompt", "source_prompt")
+        re.sub(r"[\[\]]", "", text) for text in (entry["target_prompt"], entry["source_prompt"])
     )
     return Item(
         item_id(f"{name}-{number}"),

@@ -18,12 +18,19 @@ def plain_folder(root: Path, prompts: Prompts) -> Iterator[Item]:
     """
     for clip in sorted(p for p in root.iterdir() if p.is_dir()):
         texts = {name: clip / f"{name}.txt" for name in PROMPTS}
-        given = {n: p.read_text(encoding="utf-8").strip() for n, p in texts.items() if p.exists()}
+        given = {n: _text(p) for n, p in texts.items() if p.exists()}
         if "prompt" not in given:
             raise ValueError(f"{clip} has no prompt.txt")
         paths = {name: _find(clip, name) for name in ("video", "mask", "truth")}
         record: dict[str, Any] = given | paths
         yield Item(item_id(clip.name), **record)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8") from error
 
 
 def _find(clip: Path, name: str) -> str:

@@ -1,12 +1,19 @@
 """What the benchmarks have in common: prompts, names, and sentences for what is missing."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+from kvlock.contract.records import read_json
 
 PROMPTS = ("prompt", "source_prompt", "negative_prompt")
 Prompts = dict[str, dict[str, str]]  # of a clip's name, of one of PROMPTS
+
+
+class _Texts(TypedDict):
+    prompt: str
+    source_prompt: NotRequired[str]
+    negative_prompt: NotRequired[str]
 
 
 def subfolder(root: Path, name: str) -> Path:
@@ -35,20 +42,10 @@ def prompts_of(prompts: Prompts, name: str) -> dict[str, Any]:
 
 def read_prompts(path: Path) -> Prompts:
     """Prompts by clip, from JSON. Raises ValueError for another form."""
-    record = read_json(path)
-    if not isinstance(record, dict):
-        raise ValueError(f'{path}: expected {{"clip": "prompt", ...}}')
+    expected = f"a prompt for each clip, or an object with {', '.join(PROMPTS)}"
+    record = read_json(path, dict[str, str | _Texts], f"expected {expected}")
     prompts = {n: {"prompt": v} if isinstance(v, str) else v for n, v in record.items()}
     for name, value in prompts.items():
-        if not isinstance(value, dict) or "prompt" not in value or set(value) - set(PROMPTS):
-            expected = f"a prompt, or an object with {', '.join(PROMPTS)}"
+        if set(value) - set(PROMPTS):
             raise ValueError(f"{path}: {name} is {value!r}; expected {expected}")
     return prompts
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises ValueError for another file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error})") from error

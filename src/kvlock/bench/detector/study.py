@@ -3,8 +3,9 @@ after each step.
 """
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from rich.console import Console
 from rich.progress import track
@@ -17,6 +18,7 @@ from kvlock.bench.detector.report import write_report
 from kvlock.bench.detector.signals import History, across_seeds, signals
 from kvlock.bench.jobs import config_for
 from kvlock.contract.backbone import Backbone
+from kvlock.contract.records import RecordError, read_json
 from kvlock.contract.types import Control, EditRequest, EditResult, Step, StepRecord
 from kvlock.core.branches import Branches
 from kvlock.core.edit import edit_clips
@@ -27,8 +29,28 @@ from kvlock.shapes.answers import NOTHING, nearest_mode, wanted_mode
 from kvlock.shapes.scene import random_edit
 from kvlock.shapes.scenes import SEED_STRIDE, scene_clips, scene_request
 from kvlock.versions import versions
+from kvlock.work.folder import make_inside
 
 SCENES_TOGETHER = 2
+
+
+class _Watching(TypedDict):
+    scene: int
+    variant: int
+    wrong: bool
+    error: float
+    leaves_object: bool
+    signals: dict[str, list[float | None]]
+    traces: NotRequired[dict[str, dict[str, list[float | None]]]]
+
+
+class _Run(TypedDict):
+    model: str
+    weights: str
+    variants: int
+    configs: dict[str, Any]
+
+
 SAME = ("model", "weights", "variants", "configs")  # what one folder's batches have in common
 
 
@@ -65,9 +87,9 @@ def run_detector(
     edits = []
     for group in track(groups, "detector", console=Console(stderr=True)):
         path = out / "batches" / f"{group.start:06d}-{group.stop:06d}.json"
-        if not path.exists():
+        if not _is_whole(path):
             write_json(path, _watch(backbone, group, variants, configs))
-        edits += json.loads(path.read_text())
+        edits += read_json(path, list[_Watching], "remove it, and it is made again")
     return write_report(out, edits, configs["kv-lock"])
 
 
@@ -171,16 +193,27 @@ class _Watched:
         return across_seeds(by_variant, foreground[0]).repeat(self._variants)
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a batch is there; of a damaged one, that it is made again."""
+    try:
+        if path.exists():
+            read_json(path, list[_Watching], "it is made again")
+            return True
+    except RecordError as error:
+        print(error, file=sys.stderr)
+    return False
+
+
 def _trace(trace: tuple[StepRecord, ...]) -> dict[str, list[float | None]]:
     return {name: [getattr(record, name) for record in trace] for name in TRACED}
 
 
 def _same_run(out: Path, record: dict[str, Any]) -> None:
     """Refuse to mix runs of different settings in one folder."""
-    (out / "batches").mkdir(parents=True, exist_ok=True)
+    make_inside(out, out / "batches")
     path = out / "run.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        before = read_json(path, _Run, "give another folder")
         changed = [k for k in SAME if json.dumps(before[k]) != json.dumps(record[k])]
         if changed:
             expected = "give another folder"
