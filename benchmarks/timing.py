@@ -17,7 +17,7 @@ from kvlock.core.schedule import plan_steps
 from kvlock.cost.dry_run import Cost, denoising_costs, total
 from kvlock.cost.estimate import centred_mask
 from kvlock.cost.rates import Rates, attention_rate, matmul_rate, synchronise
-from kvlock.cost.skeleton import FLOW_MATCHING, assembled, skeleton
+from kvlock.cost.skeleton import FLOW_MATCHING, Configs, assembled, skeleton
 from kvlock.methods.edit import forwards_of
 from modes import MODES, Mode, few_steps
 
@@ -76,7 +76,7 @@ def backbones(model: str, device: torch.device, dtype: torch.dtype) -> tuple[Any
     if model == "middle":
         family = family_named("wan2.1-vace")
         there, meta = (
-            assembled(family, MIDDLE, {}, FLOW_MATCHING, name, dtype)
+            assembled(family, Configs(MIDDLE, {}, FLOW_MATCHING, {}), name, dtype)
             for name in (str(device), "meta")
         )
         return there, meta

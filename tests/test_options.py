@@ -42,6 +42,7 @@ VALUES = {  # of each range: what is in it, what is not
 OWN = {  # options with a range of their own
     (Lock, "fusion_ratio"): (("variance", 0.1, 1), (0, 0.0, 1.5, -0.5, *ENDLESS, "often", None)),
     (Signal, "window"): ((2, 50, 0.5), (1, 0, -3, 0.0, 1.0, 1.5, *ENDLESS)),
+    (Guidance, "guidance_scale_2"): ((None, 1, 7.5), (0, -1, *ENDLESS)),
     (Guidance, "guidance_interval"): (
         ((0.0, 1.0), (0.5, 0.5), [0.2, 0.7]),
         ((0.5, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.5,), (0.1, 0.2, 0.3), (0.0, NAN)),

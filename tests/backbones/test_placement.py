@@ -10,7 +10,7 @@ from torch import nn
 from kvlock.backbones.loading import load_backbone
 from kvlock.backbones.placement import CPU, Placement
 from kvlock.methods.edit import edit_clips
-from support import skyreels, tiny
+from support import newcomer, tiny
 from support.edits import (
     BACKBONES,
     BATCHED,
@@ -110,16 +110,16 @@ class Noting(Placement):
             self.needed.append(part)
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, "skyreels"])
+@pytest.mark.parametrize("name", [*BACKBONES, "newcomer"])
 @pytest.mark.parametrize("way", WAYS)
 def test_prompts_are_encoded_before_anything_else_runs(name, way, monkeypatch):
     settings, execution = WAYS[way]
     placement = Noting()
-    if name == "skyreels":
+    if name == "newcomer":
         if way == "drop":
             pytest.skip("without packed forwards nothing is dropped")
-        monkeypatch.setattr("kvlock.backbones.families.FAMILIES", (skyreels.ROW,))
-        backbone = skyreels.SkyReelsBackbone(skyreels.pipe(), TEXT_LENGTH, placement)
+        monkeypatch.setattr("kvlock.backbones.families.FAMILIES", newcomer.ROWS)
+        backbone = newcomer.Newcomer(newcomer.pipe(), TEXT_LENGTH, placement)
     else:
         cls, make = BACKBONES[name]
         backbone = cls(make(), TEXT_LENGTH, placement)

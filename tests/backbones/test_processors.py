@@ -8,11 +8,11 @@ import torch
 from diffusers import FirstBlockCacheConfig
 
 from kvlock.backbones.seam import AttentionSite, attached
-from kvlock.backbones.wan.t2v import attention_sites
 from kvlock.contract.tap import Tap
 from kvlock.core.tap import HandOver
 from support import tiny
 from support.draws import rand
+from support.edits import make_backbone
 from support.families import wan
 
 
@@ -130,7 +130,7 @@ def test_no_cycle_holds_a_tap_after_its_forward():
 
 
 def test_step_caches_are_refused():
-    model = wan().model
-    model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
-    with pytest.raises(ValueError, match="disable_cache"):
-        attention_sites(model)
+    backbone = make_backbone("wan")
+    backbone.pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(ValueError, match="call transformer.disable_cache"):
+        backbone.tapped(Tap(), torch.tensor(500.0))

@@ -10,7 +10,7 @@ from kvlock.backbones.families import WAN_T2V
 from kvlock.core.config import KVLockConfig
 from kvlock.cost.dry_run import Cost, denoising_costs, total
 from kvlock.cost.estimate import HEADROOM, Estimator, centred_mask
-from kvlock.cost.skeleton import FLOW_MATCHING, assembled, skeleton
+from kvlock.cost.skeleton import FLOW_MATCHING, Configs, assembled, skeleton
 from kvlock.methods.catalogue import METHODS
 from kvlock.methods.edit import edit_clips
 from support.edits import (
@@ -105,12 +105,13 @@ def test_branches_are_those_that_run(folders, method, execution):
     assert _cost(_skeleton(folders["wan-vace"]), mask, settings, execution).branches == sum(ran)
 
 
+SMALL = dict(num_attention_heads=2, attention_head_dim=12, ffn_dim=32, text_dim=32)
+
+
 def test_variants_share_the_source():
     backbone = assembled(
         WAN_T2V,
-        dict(num_attention_heads=2, attention_head_dim=12, num_layers=1, ffn_dim=32, text_dim=32),
-        {},
-        FLOW_MATCHING,
+        Configs(dict(num_layers=1, **SMALL), {}, FLOW_MATCHING, {}),
         "meta",
         torch.float32,
     )
@@ -125,9 +126,8 @@ def test_variants_share_the_source():
 
 def test_the_low_memory_form_and_dropping_take_less():
     architecture = dict(num_attention_heads=2, attention_head_dim=48, ffn_dim=384, num_layers=3)
-    backbone = assembled(
-        WAN_T2V, architecture | {"text_dim": 32}, {}, FLOW_MATCHING, "meta", torch.float32
-    )
+    configs = Configs(architecture | {"text_dim": 32}, {}, FLOW_MATCHING, {})
+    backbone = assembled(WAN_T2V, configs, "meta", torch.float32)
     mask = centred_mask((3, 32, 32), (1, 2, 2), 0.2)
     ways = {
         "plain": (config("plain"), SEQUENTIAL),

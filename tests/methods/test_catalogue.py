@@ -136,8 +136,8 @@ def test_every_option_that_is_taken_changes_the_edit_or_its_trace(case):
 
     before = edited({})
     for name in NAMES:
-        if name in fixed:
-            continue
+        if name in fixed or name == "guidance_scale_2":
+            continue  # the second expert's, which tests/backbones/test_wan_22.py has
         try:
             trace, latents = edited({name: other_value(METHODS[method], name)})
         except ValueError as refused:

@@ -18,6 +18,7 @@ OTHER_VALUES: dict[str, list[Any]] = {  # the first that is not the config's own
     "usual": [((0.0, 0.7), (1.0, 0.7))],
     "lock_width": [0.8],
     "guidance_scale": [3.0],
+    "guidance_scale_2": [2.0],
     "lock_guidance": [0.5],
     "unconditional_scale": [False, True],
     "zero_init_steps": [2],

@@ -13,7 +13,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import (
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 TEXT_DIM = 32
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "cat", "dog"]
@@ -59,6 +65,22 @@ def text_encoder() -> UMT5EncoderModel:
         feed_forward_proj="gated-gelu",
     )
     return UMT5EncoderModel(config).eval()
+
+
+def t5_encoder() -> T5EncoderModel:
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(WORDS),
+        d_model=TEXT_DIM,
+        d_kv=8,
+        d_ff=37,
+        num_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=8,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config).eval()
 
 
 def vae() -> AutoencoderKLWan:

@@ -8,7 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
-from kvlock.backbones.families import Family, pipeline_names, recognised
+from kvlock.backbones.families import pipeline_names, recognised
+from kvlock.backbones.family import Family
 from kvlock.backbones.known_models import KNOWN_MODELS, SHAPES_FOLDER, known_model
 from kvlock.backbones.model_files import REMEDY, check_config, check_safetensors, read_object
 from kvlock.contract.records import read_json
@@ -17,7 +18,6 @@ INDEX = "model_index.json"
 SHARED = "shared"  # the folder of what models beside it have in common
 SMALL = 100_000_000  # bytes of a file that are read to tell it from another
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-WEIGHTED = ("transformer", "vae", "text_encoder")
 
 
 class _Index(TypedDict):
@@ -34,16 +34,10 @@ def family_of(model: str) -> Family:
         return known.spec
     index = read_config(model, INDEX)
     name = index.get("_class_name")
-    row = (
-        recognised(name, read_config(model, "transformer/config.json")) if _is_name(name) else None
-    )
-    if row is None:
+    if not _is_name(name):
         raise ValueError(f"model {model!r} is a {name}; kvlock can edit with {pipeline_names()}")
-    two_experts = _is_component(index.get("transformer_2")) or index.get("boundary_ratio")
-    if two_experts or index.get("expand_timesteps"):
-        raise ValueError(
-            f"model {model!r} is a Wan 2.2 checkpoint; kvlock can edit with Wan 2.1 only so far"
-        )
+    row = recognised(name, read_config(model, "transformer/config.json"), index)
+    assert row
     return row
 
 
@@ -144,7 +138,8 @@ def checkpoint_folder(model: str) -> Path:
 
 def _check_whole(model: str, folder: Path) -> None:
     """Raise ValueError for a component that is not there, not whole, or not safe."""
-    for component in sorted({*components(folder), *WEIGHTED}):
+    weighted = family_of(str(folder)).parts
+    for component in sorted({*components(folder), *weighted}):
         home = part_folder(folder, component)
         if not home.is_dir():
             raise ValueError(
@@ -153,7 +148,7 @@ def _check_whole(model: str, folder: Path) -> None:
         configs = [read_object(path) for path in sorted(home.glob("*config.json"))]
         if not configs:
             raise ValueError(f"model {model!r} has no config in {component}/; download it again")
-    for component in WEIGHTED:
+    for component in weighted:
         home = part_folder(folder, component)
         names = [f.name for f in home.glob("*")]
         if not any(n.endswith(".safetensors") for n in names):
@@ -183,7 +178,7 @@ def weights_digest(model: str) -> str:
     folder = Path(model_source(model))
     if not folder.is_dir():
         return ""
-    roots = {"": folder} | {part: part_folder(folder, part) for part in WEIGHTED}
+    roots = {"": folder} | {part: part_folder(folder, part) for part in family_of(model).parts}
     files = {
         Path(part) / file.relative_to(root): file
         for part, root in roots.items()

@@ -4,11 +4,19 @@ A new family is a file with its adapter and a row in FAMILIES.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from dataclasses import replace
 from typing import Any
 
-Size = tuple[int, int]  # height, width
+from kvlock.backbones.family import Depth, Family, classes_of
+from kvlock.backbones.other_families import (
+    COGVIDEOX,
+    COGVIDEOX_15,
+    HUNYUAN,
+    HUNYUAN_15,
+    LTX,
+    LTX2,
+    MOCHI,
+)
 
 # What Wan 2.1 and VACE put for an empty negative prompt, word for word:
 # github.com/Wan-Video/Wan2.1, wan/configs/shared_config.py, sample_neg_prompt.
@@ -21,93 +29,6 @@ WAN_NEGATIVE_PROMPT = (
 # generate.py takes 5 for text-to-video (3 for image-to-video at 480p), VACE's own scripts take 16.
 WAN_FLOW_SHIFTS = {(480, 832): 3.0, (720, 1280): 5.0}
 UMT5_XXL = dict(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
-
-
-@dataclass(frozen=True)
-class Depth:
-    """Fields of a transformer's config: how many layers, and the numbers of those that a control
-    stream has one beside. Costs are counted on few layers, and are the same for each that follows.
-    """
-
-    layers: str
-    control: str | None = None
-
-    def repeats(self, config: Mapping[str, Any]) -> int:
-        """How often the layers' pattern repeats; 1 where there is none."""
-        layers = config[self.layers]
-        if self.control is None:
-            return layers
-        beside = list(config[self.control])
-        period = layers // len(beside)
-        return len(beside) if beside == list(range(0, layers, period)) else 1
-
-    def shortened(self, config: Mapping[str, Any], repeats: int) -> dict[str, Any]:
-        """The fields that leave so many repeats."""
-        period = config[self.layers] // self.repeats(config)
-        layers = {self.layers: period * repeats}
-        return layers | (
-            {self.control: [period * i for i in range(repeats)]} if self.control else {}
-        )
-
-    def one_layer(self) -> dict[str, Any]:
-        """The fields that leave one layer."""
-        return {self.layers: 1} | ({self.control: [0]} if self.control else {})
-
-
-@dataclass(frozen=True)
-class Family:
-    """One row.
-
-    pipeline, transformer, vae: classes of diffusers by name; text_encoder: of transformers;
-    adapter: "module:class", which is called with a pipeline. takes_control: whether the model is
-    shown the source outside the mask; without it, the lock alone ties the edit to the source.
-    published: values in the transformer's config by which the published checkpoints are known.
-    All below holds for those alone: size (height, width), whose area clips are scaled to;
-    max_frames, fps: what the model was trained on; negative_prompt: of the unconditional branch
-    where the user gives none; flow_shifts: by size; max_sequence_length: text tokens; options: of
-    a method, where they differ from the paper's; text_config: the text encoder's, before it is
-    there. depth: how the transformer's layers repeat.
-    """
-
-    name: str
-    pipeline: str
-    transformer: str
-    vae: str
-    text_encoder: str
-    adapter: str
-    takes_control: bool
-    depth: "Depth | None" = None
-    published: dict[str, Any] = field(default_factory=dict, hash=False)
-    default_method: str = "kv-lock"
-    size: Size | None = None
-    max_frames: int | None = None
-    fps: float | None = None
-    negative_prompt: str = ""
-    flow_shifts: dict[Size, float] = field(default_factory=dict, hash=False)
-    max_sequence_length: int = 512
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
-    text_config: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    def flow_shift(self, size: Size | None = None) -> float | None:
-        """That of the known size whose area is nearest; of the first without a size.
-
-        None leaves the checkpoint's own.
-        """
-        if not self.flow_shifts:
-            return None
-        return self.flow_shifts[self._nearest(size) if size else next(iter(self.flow_shifts))]
-
-    def adapter_class(self) -> Any:
-        """The adapter, imported."""
-        module, name = self.adapter.split(":")
-        return getattr(import_module(module), name)
-
-    def _nearest(self, size: Size) -> Size:
-        def ratio(known: Size) -> float:
-            small, large = sorted((known[0] * known[1], size[0] * size[1]))
-            return large / small
-
-        return min(self.flow_shifts, key=ratio)
 
 
 _WAN: dict[str, Any] = dict(
@@ -141,6 +62,44 @@ WAN_VACE = Family(
     **_WAN,
     **_WAN_TRAINED,
 )
+# Wan 2.2 keeps the shift of its checkpoints. Guidance, sizes and frames are those of diffusers'
+# example and of github.com/Wan-Video/Wan2.2, wan/configs: 4 at high noise and 3 at low.
+_WAN_22: dict[str, Any] = dict(marks={"boundary_ratio": 0.875}, flow_shifts={})
+_TWO_SCALES = {"guidance_scale": 4.0, "guidance_scale_2": 3.0}
+WAN_22 = replace(
+    WAN_T2V,
+    name="wan2.2",
+    modules={"transformer_2": "WanTransformer3DModel"},
+    options=_TWO_SCALES,
+    **_WAN_22,
+)
+WAN_22_VACE = replace(
+    WAN_VACE,
+    name="wan2.2-vace",
+    modules={"transformer_2": "WanVACETransformer3DModel"},
+    **_WAN_22,
+)
+WAN_22_SMALL = replace(
+    WAN_T2V,
+    name="wan2.2-5b",
+    marks={"expand_timesteps": True},
+    size=(704, 1280),
+    max_frames=121,
+    fps=24,
+    flow_shifts={},
+)
+# As in diffusers' example: 540p.
+SKYREELS = replace(
+    WAN_T2V,
+    name="skyreels-v2",
+    pipeline="SkyReelsV2Pipeline",
+    transformer="SkyReelsV2Transformer3DModel",
+    size=(544, 960),
+    max_frames=97,
+    fps=24,
+    flow_shifts={(544, 960): 8.0},
+    options={"guidance_scale": 6.0},
+)
 _SHAPES: dict[str, Any] = dict(
     published={"text_dim": 128},
     size=(96, 96),
@@ -156,28 +115,50 @@ _SHAPES: dict[str, Any] = dict(
 FAMILIES = (
     WAN_T2V,
     WAN_VACE,
+    WAN_22,
+    WAN_22_VACE,
+    WAN_22_SMALL,
+    LTX,
+    LTX2,
+    COGVIDEOX,
+    COGVIDEOX_15,
+    HUNYUAN_15,
+    SKYREELS,
+    HUNYUAN,
+    MOCHI,
     replace(WAN_T2V, name="shapes-t2v", **_SHAPES),
     replace(WAN_VACE, name="shapes", **_SHAPES),
 )
 
 
-def recognised(pipeline: str, transformer: Mapping[str, Any]) -> Family | None:
-    """The row of a pipeline's class and its transformer's config; None for a class in no row.
+def recognised(
+    pipeline: str, transformer: Mapping[str, Any], index: Mapping[str, Any]
+) -> Family | None:
+    """The row of a pipeline's class, its transformer's config and its own; None for no row's class.
 
-    Of a config that is no published one, only the classes are known.
+    index: what model_index.json says. Of a config that is no published one, only the classes are
+    known, by the row that agrees in most.
     """
     rows = [row for row in FAMILIES if row.pipeline == pipeline]
-    for row in rows:
-        if all(transformer.get(name) == value for name, value in row.published.items()):
-            return row
-    return _classes_of(rows[0]) if rows else None
+    marked = [row for row in rows if row.marks and all(index.get(name) for name in row.marks)]
+    rows = marked or [row for row in rows if not row.marks]
+    if not rows:
+        return None
+
+    def agreeing(row: Family) -> int:
+        return sum(transformer.get(name) == value for name, value in row.published.items())
+
+    best = max(rows, key=agreeing)
+    return best if agreeing(best) == len(best.published) else classes_of(best)
 
 
 def recognised_pipe(pipe: Any) -> Family:
     """The row of a loaded pipeline. Raises ValueError for a class in no row."""
     names = [cls.__name__ for cls in type(pipe).__mro__]
     config = getattr(getattr(pipe, "transformer", None), "config", {})
-    found = [row for name in names if (row := recognised(name, config))]
+    found = [
+        row for name in names if (row := recognised(name, config, getattr(pipe, "config", {})))
+    ]
     if not found:
         raise ValueError(f"{names[0]} is of no known family; expected {pipeline_names()}")
     return found[0]
@@ -191,17 +172,3 @@ def family_named(name: str) -> Family:
 def pipeline_names() -> str:
     """Every pipeline class that kvlock can edit with, for messages."""
     return ", ".join(dict.fromkeys(row.pipeline for row in FAMILIES))
-
-
-def _classes_of(row: Family) -> Family:
-    return Family(
-        row.name,
-        row.pipeline,
-        row.transformer,
-        row.vae,
-        row.text_encoder,
-        row.adapter,
-        row.takes_control,
-        row.depth,
-        default_method=row.default_method,
-    )

@@ -1,6 +1,7 @@
 """From a name, a hub id or a folder to a Backbone; weights are safetensors, the VAE float32."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 import transformers
 
 from kvlock.backbones.checkpoints import checkpoint_folder, components, family_of, part_folder
-from kvlock.backbones.families import Family, Size, recognised_pipe
+from kvlock.backbones.diffusion import check_v_prediction
+from kvlock.backbones.families import recognised_pipe
+from kvlock.backbones.family import Family, Size
 from kvlock.backbones.integrity import check_finite, check_keys, check_tied, check_tokenizer
 from kvlock.backbones.model_files import check_config
 from kvlock.backbones.placement import OFFLOADS, Offload, Placement
@@ -41,7 +44,7 @@ def load_backbone(
     tile, in less memory. `compile_blocks` compiles the transformer's blocks (torch.compile) when
     they first run. Raises ValueError for an unknown model, device, dtype or offload, a folder that
     lacks a file or holds pickled weights, weights that are not the model's own and finite, or a
-    scheduler that is not flow matching.
+    scheduler that the family's equations do not rest on.
     """
     _check_name(model)
     model = str(model)
@@ -63,7 +66,8 @@ def load_backbone(
     if tile_vae:
         pipe.vae.enable_tiling()
     if compile_blocks:
-        pipe.transformer.compile_repeated_blocks(dynamic=True)
+        for part in family.experts:
+            getattr(pipe, part).compile_repeated_blocks(dynamic=True)
     placement = Placement(pipe, place, offload)
     return family.adapter_class()(pipe, max_sequence_length, placement)
 
@@ -71,10 +75,10 @@ def load_backbone(
 def backbone_of(pipe: Any) -> Any:
     """A Backbone on a pipeline that is loaded already, whose parts stay where they are.
 
-    Raises ValueError for a pipeline of no known family, or a scheduler that is not flow matching.
+    Raises ValueError for a pipeline of no known family, or a scheduler that is not its kind.
     """
     family = recognised_pipe(pipe)
-    check_flow_matching(pipe.scheduler)
+    _check_scheduler(family, pipe)
     return family.adapter_class()(pipe)
 
 
@@ -99,16 +103,34 @@ def _load_pipe(family: Family, model: str, dtype: torch.dtype) -> Any:
                 transformers, family.text_encoder, folder, "text_encoder", dtype
             ),
         }
+        for part, name in family.modules.items():
+            library, name = _library_of(name)
+            own = torch.float32 if part.endswith("vae") else dtype
+            loaded[part] = _load_part(library, name, folder, part, own)
         check_tied(part_folder(folder, "text_encoder"), loaded["text_encoder"])
         for part, (library, name) in components(folder).items():
             home = part_folder(folder, part)
             if part not in loaded and home.parent != folder:  # diffusers looks in the folder alone
                 loaded[part] = _from_pretrained(getattr(LIBRARIES[library], name), home)
-        pipe = _from_pretrained(pipeline, folder, **loaded)
+        pipe = _from_pretrained(pipeline, folder, **loaded, **dict.fromkeys(family.unused))
     check_tokenizer(folder / "tokenizer", pipe.tokenizer, pipe.text_encoder)
     with named(folder):
-        check_flow_matching(pipe.scheduler)
+        _check_scheduler(family, pipe)
     return pipe
+
+
+def _check_scheduler(family: Family, pipe: Any) -> None:
+    """Raise ValueError for a scheduler on which the family's equations do not rest."""
+    check = check_flow_matching if family.flow_matching else check_v_prediction
+    check(pipe.scheduler)
+
+
+def _library_of(name: str) -> tuple[Any, str]:
+    """Where a class is: diffusers or transformers, or the module before a colon."""
+    if ":" in name:
+        module, name = name.split(":")
+        return import_module(module), name
+    return diffusers if hasattr(diffusers, name) else transformers, name
 
 
 def _load_part(library: Any, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:

@@ -6,7 +6,8 @@ Configs hold what their classes take, by the classes' own signatures; safetensor
 import inspect
 import json
 from pathlib import Path
-from typing import Any, TypedDict, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from kvlock.contract.records import RecordError, read_json, typed
 
@@ -33,16 +34,20 @@ def check_config(path: Path, cls: type) -> dict[str, Any]:
     for name in sorted(set(config) & set(parameters) & set(hints)):
         if config[name] != parameters[name].default:
             try:
-                typed(config[name], _meant(hints[name]), name)
+                typed(config[name], _any_length(hints[name]), name)
             except RecordError as error:
                 raise RecordError(f"{path}: {error}; {REMEDY}") from None
     return config
 
 
-def _meant(hint: Any) -> Any:
-    """diffusers writes `tuple[int]` where it means any number of them."""
-    one = get_origin(hint) is tuple and len(get_args(hint)) == 1
-    return tuple[get_args(hint)[0], ...] if one else hint
+def _any_length(hint: Any) -> Any:
+    """The hint as diffusers means it: where it writes `tuple[int]` it takes any number of them."""
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return Union[tuple(map(_any_length, arguments))]  # noqa: UP007
+    if get_origin(hint) is tuple and len(arguments) == 1:
+        return tuple[arguments[0], ...]  # type: ignore[valid-type]
+    return hint
 
 
 def check_safetensors(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Flow-matching schedulers of diffusers behind the core's Sampler."""
 
+from typing import Any
+
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
@@ -22,11 +24,18 @@ def check_flow_matching(scheduler: SchedulerMixin) -> None:
 
 
 def with_flow_shift(scheduler: SchedulerMixin, flow_shift: float | None) -> SchedulerMixin:
-    """The scheduler with another timestep shift; unchanged for None."""
+    """The scheduler with another timestep shift, whatever the clip's size; unchanged for None."""
     if flow_shift is None:
         return scheduler
-    name = next(n for n in SHIFT_FIELDS if n in scheduler.config)
-    return type(scheduler).from_config(scheduler.config, **{name: flow_shift})
+    if not any(name in scheduler.config for name in SHIFT_FIELDS):
+        raise ValueError(
+            f"flow_shift is {flow_shift}, but {type(scheduler).__name__} has no timestep shift; "
+            "leave it out"
+        )
+    changes: dict[str, Any] = {next(n for n in SHIFT_FIELDS if n in scheduler.config): flow_shift}
+    if scheduler.config.get("use_dynamic_shifting"):
+        changes["use_dynamic_shifting"] = False
+    return type(scheduler).from_config(scheduler.config, **changes)
 
 
 class FlowSampler:
@@ -35,13 +44,26 @@ class FlowSampler:
     With `multistep` the scheduler's own `step` is used; otherwise Euler steps on the scheduler's own levels.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, num_inference_steps: int, multistep: bool):
-        """Raises ValueError for a scheduler that is not flow matching."""
+    def __init__(
+        self,
+        scheduler: SchedulerMixin,
+        num_inference_steps: int,
+        multistep: bool,
+        boundary: float = 0.0,
+        levels: dict[str, Any] | None = None,
+    ):
+        """boundary: the timestep below which a second expert takes over.
+
+        levels: what the family's pipeline gives to `set_timesteps` where that is not the count.
+        Raises ValueError for a scheduler that is not flow matching.
+        """
         check_flow_matching(scheduler)
         self._scheduler = type(scheduler).from_config(scheduler.config)
-        self._scheduler.set_timesteps(num_inference_steps)
+        self._scheduler.set_timesteps(**levels or dict(num_inference_steps=num_inference_steps))
         self._multistep = multistep
         self.sigmas = self._scheduler.sigmas.tolist()
+        times = self._scheduler.timesteps.tolist()
+        self.switch = next((k for k, time in enumerate(times) if time < boundary), len(times))
 
     def add_noise(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """(1 - sigma) clean + sigma noise."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kvlock.backbones.checkpoints import family_of
-from kvlock.backbones.families import Family
+from kvlock.backbones.family import Family
 from kvlock.bench.scores import Reference
 from kvlock.bench.suite import Item, Suite
 from kvlock.contract.backbone import Backbone
@@ -68,7 +68,7 @@ def _from_files(suite: Suite, item: Item, seed: int) -> Subject:
         found, expected = (tuple(x.shape[:3]) for x in (truth, clip.frames))
         raise ValueError(f"{item.id}: the truth is {found}, the clip {expected}; expected the same")
     prompts = item.prompt, item.source_prompt, item.negative_prompt or ""
-    request = EditRequest(clip.frames, mask, *prompts, seed)
+    request = EditRequest(clip.frames, mask, *prompts, seed, fps=float(clip.rate))
     known = Reference(clip.frames, mask, truth)
     return Subject(item, request, clip, known, (*clip.notes, *notes))
 

@@ -68,10 +68,16 @@ class BenchRun:
 def _every_method(model: str) -> list[str]:
     """Those that the model can run; says which are left out, and why."""
     from kvlock.backbones.calibration import read_usual
-    from kvlock.backbones.checkpoints import family_of
+    from kvlock.cost.skeleton import skeleton
     from kvlock.methods.catalogue import CALIBRATED, METHODS
+    from kvlock.methods.refusals import refusal
 
-    chosen = [m for m in METHODS if m != "vace" or family_of(model).takes_control]
+    backbone = skeleton(model)
+    chosen = [m for m in METHODS if m != "vace" or backbone.spec.takes_control]
+    refused = [m for m in chosen if refusal(METHODS[m], backbone)]
+    if refused:
+        print(f"without {', '.join(refused)}, which make no sense on {model}")
+    chosen = [m for m in chosen if m not in refused]
     if read_usual(model):
         return chosen
     names = ", ".join(CALIBRATED)

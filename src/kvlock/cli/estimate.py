@@ -33,6 +33,15 @@ MODES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def _modes(estimator: "Estimator") -> list[tuple[str, tuple[str, dict[str, Any]]]]:
+    """Those that the model can run."""
+    from kvlock.methods.catalogue import METHODS
+    from kvlock.methods.refusals import refusal
+
+    backbone = estimator.backbone
+    return [(n, mode) for n, mode in MODES.items() if not refusal(METHODS[mode[0]], backbone)]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Forwards, operations, time and memory of each method. Nothing is loaded but configs."""
@@ -73,6 +82,12 @@ class Estimate:
         usual = self.dtype == "auto" and device.type == "cuda"
         dtype = resolve_dtype("bfloat16" if usual else self.dtype, str(device))
         estimator = Estimator(self.model, dtype, video_size[1:])
+        family = estimator.backbone.spec
+        if not family.counted:
+            raise ValueError(
+                f"costs of {family.name} cannot be counted without weights, since its forward looks "
+                "at data; kvlock models lists others"
+            )
         place = self._place(estimator, device, video_size)
         rates = self._rates(estimator, device)
         rows = list(self._rows(estimator, place, rates))
@@ -96,7 +111,9 @@ class Estimate:
         from kvlock.cost.estimate import gigabytes
 
         plain_work, bar = 0.0, Console(stderr=True)
-        for name, (method, way) in track(MODES.items(), "counting", console=bar, transient=True):
+        for name, (method, way) in track(
+            _modes(estimator), "counting", console=bar, transient=True
+        ):
             cost, need, flags = self._mode(estimator, place, method, way)
             operations = cost.linear_flops + cost.attention_flops
             work = rates.seconds(cost) if rates else operations

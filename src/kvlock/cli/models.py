@@ -40,12 +40,12 @@ class Models:
 def _print_table() -> None:
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from kvlock.backbones.known_models import KNOWN_MODELS
 
-    columns = ("name", "DiT", "weights", "licence", "size", "frames", "source")
-    table = Table(*columns, box=box.SIMPLE)
+    columns = ("name", "DiT", "weights", "licence", "size", "frames")
+    table = Table(*columns, Column("source", overflow="fold"), box=box.SIMPLE)
     for m in KNOWN_MODELS:
         height, width = m.spec.size or (0, 0)
         source = "comes with kvlock, the toy" if m.packaged else m.source

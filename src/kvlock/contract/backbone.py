@@ -13,6 +13,8 @@ from torch import Tensor
 from kvlock.contract.tap import Tap
 from kvlock.contract.types import EditRequest, Prompt
 
+Size = tuple[int, int, int]  # latent frames, height, width
+
 
 @dataclass(frozen=True)
 class PackedBranch:
@@ -44,6 +46,7 @@ class Sampler(Protocol):
     """
 
     sigmas: Sequence[float]
+    switch: int  # the first step of a second expert; the number of steps where there is none
 
     def add_noise(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """`clean` noised to the level at the start of `step`."""
@@ -75,6 +78,16 @@ class Backbone(Protocol):
     max_tokens_per_axis: int
 
     @property
+    def flow_matching(self) -> bool:
+        """Whether predictions are velocities, noise minus clean, along straight lines."""
+        ...
+
+    @property
+    def embedded_guidance(self) -> bool:
+        """Whether guidance is a number that the model reads, without an unconditional branch."""
+        ...
+
+    @property
     def needs_anchor(self) -> bool:
         """Whether nothing but the lock ties the edit to the source."""
         ...
@@ -96,13 +109,18 @@ class Backbone(Protocol):
     def condition(self, requests: Sequence[EditRequest]) -> Tensor | None:
         """What the model sees besides latents and prompt, [B, ...]."""
 
-    def sampler(self, num_inference_steps: int, multistep: bool) -> Sampler:
-        """A fresh sampler; `multistep=False` asks for Euler steps."""
+    def sampler(
+        self, num_inference_steps: int, multistep: bool, latent_size: Size | None = None
+    ) -> Sampler:
+        """A fresh sampler; `multistep=False` asks for single steps, Euler's or DDIM's.
+
+        latent_size: of the clips, on which the levels of some families hang.
+        """
 
     def predict(
         self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: Tensor | None
     ) -> Tensor:
-        """One forward of the DiT, float32 [B, C, F, H, W]; timestep [B]."""
+        """One forward of the DiT, float32 [B, C, F, H, W]; timestep [B], all equal, on the CPU."""
 
     def tapped(
         self, tap: Tap, timestep: Tensor, control: bool = False

@@ -14,6 +14,7 @@ class EditRequest:
 
     video: uint8 [F, H, W, 3]. mask: bool [F, H, W], True where the edit may happen.
     `source_prompt` describes the source; without it the source branch gets the empty prompt.
+    fps: frames a second, where it is known; some models have it in their positions.
     `background_seed` draws the noise outside the mask, `seed` that inside and, where it is None,
     all of it. Requests of one clip, mask, source prompt and background seed share what is computed
     of the source.
@@ -26,6 +27,7 @@ class EditRequest:
     negative_prompt: str = ""
     seed: int = 0
     background_seed: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,18 @@ class Step(NamedTuple):
     """Which forwards a step makes; steps of one `kind` cost the same.
 
     guided: with an unconditional branch. source: with the source's. dropped: without the edit's
-    background, for which the source stands in.
+    background, for which the source stands in. expert: which of the model's two is active, 0 or 1.
     """
 
     index: int
     guided: bool
     source: bool
     dropped: bool
+    expert: int = 0
 
     @property
     def kind(self) -> tuple[bool, bool, bool]:
-        """All but the index."""
+        """All but the index and the expert, whose costs are the same."""
         return self.guided, self.source, self.dropped
 
 

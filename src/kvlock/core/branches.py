@@ -67,6 +67,6 @@ class Branches:
         """One forward of several branches of any number of clips."""
         batch, given = torch.cat(latents), [c for c in conditions if c is not None]
         condition = torch.cat(given) if given else None
-        times = timestep.to(batch.device, non_blocking=True).expand(len(batch))
+        times = timestep.expand(len(batch))
         predictions = self.backbone.predict(batch, times, Prompt.stack(prompts), condition)
         return list(predictions.split([len(part) for part in latents]))

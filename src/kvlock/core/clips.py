@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kvlock.contract.backbone import Backbone
+from kvlock.contract.backbone import Backbone, Size
 from kvlock.contract.types import EditRequest, Prompt, check_request
 from kvlock.core.mask import latent_foreground
 
@@ -75,6 +75,12 @@ def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
         source_of,
         seeds,
     )
+
+
+def latent_size(latents: Tensor) -> Size:
+    """Frames, height and width of [B, C, F, H, W]."""
+    frames, height, width = latents.shape[2:]
+    return frames, height, width
 
 
 def _source_key(request: EditRequest) -> tuple[int, int, str, int]:

@@ -85,6 +85,11 @@ class Guidance(Part):
     """How the conditional and the unconditional prediction are combined (KV-Lock, guidance)."""
 
     guidance_scale: float = option(5.0, "omega_0, guidance at rest; 1 turns it off", FROM_1)
+    guidance_scale_2: float | None = option(
+        None,
+        "omega_0 of a second expert, which takes over at low noise; the first's without it",
+        (lambda x: x is None or FROM_1[0](x), FROM_1[1]),
+    )
     adaptive: AdaptiveGuidance | None = AdaptiveGuidance()
     lock_guidance: float = option(
         1.0, "omega / omega_0 in the lock steps where it does not adapt", POSITIVE
@@ -100,6 +105,11 @@ class Guidance(Part):
         ),
     )
     projection: "Projection | None" = None
+
+    def scale(self, expert: int) -> float:
+        """omega_0 where this expert is active."""
+        second = self.guidance_scale_2 if expert else None
+        return self.guidance_scale if second is None else second
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))

@@ -8,7 +8,7 @@ from torch import Tensor
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import EditRequest, EditResult, StepRecord
 from kvlock.core.branches import Branches
-from kvlock.core.clips import Clips, prepare_clips
+from kvlock.core.clips import Clips, latent_size, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import combine
 from kvlock.core.plugs import Forwards
@@ -50,7 +50,8 @@ def denoise(
 ) -> tuple[Tensor, list[tuple[StepRecord, ...]]]:
     """The same of clips that are prepared, not decoded: clean latents [B, C, F, H, W], and traces."""
     anchored = _is_anchored(config, backbone)
-    sampler = backbone.sampler(config.num_inference_steps, multistep=not (anchored or config.drop))
+    multistep, size = not (anchored or config.drop), latent_size(clips.source)
+    sampler = backbone.sampler(config.num_inference_steps, multistep, size)
     branches = Branches(backbone, sampler, clips, config)
     z, trace = _denoise(branches, make_forwards(branches), anchored, on_step)
     return z, trace.records()
@@ -67,7 +68,7 @@ def _denoise(
     kept = clips.foreground if anchored else forwards.computed
     source_at, z = _start(branches)
     x0_hats, carried, trace = (), None, Trace(branches.background)
-    for step in plan_steps(config, sampler.sigmas):
+    for step in plan_steps(config, sampler.sigmas, sampler.switch):
         k = step.index
         window = Window(x0_hats, region, sampler.sigmas[k - len(x0_hats) : k + 1])
         sigma2 = measure(config.signal, window, branches.backbone.patch_size)

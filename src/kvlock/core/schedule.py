@@ -8,17 +8,20 @@ from kvlock.contract.types import Control, Measured, Step
 from kvlock.core.config import AdaptiveGuidance, KVLockConfig
 
 
-def plan_steps(config: KVLockConfig, sigmas: Sequence[float]) -> list[Step]:
+def plan_steps(
+    config: KVLockConfig, sigmas: Sequence[float], switch: int | None = None
+) -> list[Step]:
     """Every step of an edit: which forwards it makes, known before the first one.
 
-    sigmas: the noise level at the start of each of N steps, and the last.
+    sigmas: the noise level at the start of each of N steps, and the last. switch: the first step of
+    a second expert, if there is one.
     """
     low, high = config.guidance.guidance_interval
-    omega = config.guidance.guidance_scale
-    steps = [
-        Step(k, omega > 1 and low <= sigmas[k] <= high, may_lock(config, k), dropped=False)
-        for k in range(config.first_step, config.num_inference_steps)
-    ]
+    steps = []
+    for k in range(config.first_step, config.num_inference_steps):
+        expert = int(switch is not None and k >= switch)
+        guided = config.guidance.scale(expert) > 1 and low <= sigmas[k] <= high
+        steps.append(Step(k, guided, may_lock(config, k), dropped=False, expert=expert))
     return config.drop.plan(steps, config) if config.drop else steps
 
 
@@ -47,9 +50,10 @@ def control_at(
     elif step.source:
         ratio = _fusion_ratio(config, step.index, measured, ratio)
     if step.guided:
-        omega = config.guidance.guidance_scale * omega
+        rest = config.guidance.scale(step.expert)
+        omega = rest * omega
         if step.index >= config.first_lock_step:
-            omega = _guidance_scale(config, measured, omega)
+            omega = _guidance_scale(config, measured, omega, rest)
     return Control(ratio, omega)
 
 
@@ -68,14 +72,16 @@ def _fusion_ratio(
     return alpha if measured.nearness is None else alpha * measured.nearness
 
 
-def _guidance_scale(config: KVLockConfig, measured: Measured | None, omega: Tensor) -> Tensor:
+def _guidance_scale(
+    config: KVLockConfig, measured: Measured | None, omega: Tensor, rest: float
+) -> Tensor:
     adaptive = config.guidance.adaptive
     if adaptive is None:
         return config.guidance.lock_guidance * omega
     if measured is None:
         return omega
     ratio = _response(adaptive, measured.variance / config.signal.threshold)
-    return (config.guidance.guidance_scale * ratio).clamp(min=adaptive.guidance_minimum)
+    return (rest * ratio).clamp(min=adaptive.guidance_minimum)
 
 
 def _response(adaptive: AdaptiveGuidance, risk: Tensor) -> Tensor:

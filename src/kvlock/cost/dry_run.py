@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kvlock.contract.types import Control
 from kvlock.core.branches import Branches
-from kvlock.core.clips import Clips
+from kvlock.core.clips import Clips, latent_size
 from kvlock.core.config import KVLockConfig
 from kvlock.core.schedule import plan_steps
 from kvlock.cost.counting import Counter
@@ -90,7 +90,7 @@ def denoising_costs(
 def _step_costs(branches: Branches, forwards: Any, config: KVLockConfig) -> list[tuple[Cost, int]]:
     latents, costs = branches.clips.start, {}
     control = Control(latents.new_ones(len(latents)), latents.new_ones(len(latents)))
-    steps = plan_steps(config, branches.sampler.sigmas)
+    steps = plan_steps(config, branches.sampler.sigmas, branches.sampler.switch)
     with Counter() as counter:
         for step in steps:
             if step.kind not in costs:
@@ -121,7 +121,7 @@ def _flowedit_costs(
     )
     predict = differences(backbone, clips, config, foreground[None])
     with Counter() as counter:
-        predict(clips.source, clips.source, torch.zeros((), device=clips.source.device))
+        predict(clips.source, clips.source, torch.zeros(()))
     steps = config.num_inference_steps - config.first_step
     return [(Cost.of(counter, count), steps * config.num_noises * variants)]
 
@@ -134,8 +134,8 @@ def total(costs: list[tuple[Cost, int]]) -> Cost:
 def _branches_without_data(
     backbone: Any, foreground: Tensor, config: KVLockConfig, variants: int
 ) -> Branches:
-    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
     clips = _clips_without_data(backbone, foreground, variants)
+    sampler = backbone.sampler(config.num_inference_steps, False, latent_size(clips.source))
     return Branches(backbone, sampler, clips, config)
 
 

@@ -52,10 +52,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a model's parts; `streamed` is what group offload holds of the transformer at once,
-    `text_layer` what it holds of the text encoder."""
+    """Bytes of a model's parts; of two transformers, `expert` is the larger one's. `streamed` is
+    what group offload holds of it at once, `text_layer` what it holds of the text encoder."""
 
     transformer: int
+    expert: int
     streamed: int
     vae: int
     text: int
@@ -115,7 +116,7 @@ class Estimator:
             return held + max(run, coding)
         if execution.offload == "none":
             return max(weights.text, weights.transformer + weights.vae + max(run, coding))
-        there, text = weights.transformer, weights.text
+        there, text = weights.expert, weights.text
         if execution.offload == "group":
             there, text = weights.streamed, weights.text_layer
         return max(text, there + run, weights.vae + coding)
@@ -125,10 +126,11 @@ class Estimator:
         """In the dtype; the VAE's in its own, float32."""
         pipe, text = self.backbone.pipe, self._text_encoder()
         blocks = [b for m in pipe.transformer.children() if isinstance(m, nn.ModuleList) for b in m]
-        transformer, sizes = _bytes(pipe.transformer), [_bytes(block) for block in blocks]
+        expert, sizes = _bytes(pipe.transformer), [_bytes(block) for block in blocks]
         return Weights(
-            transformer,
-            transformer - sum(sizes) + max(sizes),
+            expert * len(self.backbone.spec.experts),
+            expert,
+            expert - sum(sizes) + max(sizes),
             _bytes(pipe.vae),
             _bytes(text),
             max(_bytes(module, recurse=False) for module in text.modules()),
@@ -173,10 +175,11 @@ class Estimator:
         few = min(frames, VAE_FRAMES)
         latents = self.latent_size((few, height, width))
         video = torch.empty(1, 3, few, height, width, device="meta")
-        coded = torch.empty(1, vae.config.z_dim, *latents, device="meta")
+        channels = vae.config.get("z_dim") or vae.config.latent_channels
+        coded = torch.empty(1, channels, *latents, device="meta")
         peaks = (
             peak_of(lambda: vae.encode(video).latent_dist.mode()),
-            peak_of(lambda: vae.decode(coded, return_dict=False)),
+            peak_of(lambda: self.backbone.decoded(coded)),
         )
         growth = 2 * (frames - few) * 3 * height * width * 4  # frames so far, and one more beside
         return round(max(peaks) * VAE_WORKSPACE) + growth

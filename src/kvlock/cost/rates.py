@@ -71,7 +71,7 @@ def measured_rates(backbone: Any, device: torch.device) -> Rates:
 
 def _forward(backbone: Any, size: tuple[int, ...]) -> Callable[[], Any]:
     latents, prompt, condition = backbone.random_inputs(1, size)
-    timestep = torch.full((1,), 500.0, device=latents.device)
+    timestep = torch.full((1,), 500.0)
     return lambda: backbone.predict(latents, timestep, prompt, condition)
 
 

@@ -1,5 +1,7 @@
 """A model's architecture without its weights: on the meta device to count, elsewhere random to time."""
 
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from kvlock.backbones.checkpoints import (
     model_source,
     read_config,
 )
-from kvlock.backbones.families import Family
+from kvlock.backbones.family import Family
 from kvlock.backbones.known_models import known_model
 from kvlock.backbones.quiet import named, quiet
 from kvlock.backbones.sampler import with_flow_shift
@@ -24,6 +26,16 @@ FLOW_MATCHING = dict(
     use_flow_sigmas=True,
     flow_shift=3.0,
 )
+
+
+@dataclass(frozen=True)
+class Configs:
+    """Of a pipeline's parts, and `pipeline`: what its own says beside them."""
+
+    transformer: dict[str, Any]
+    vae: dict[str, Any]
+    scheduler: dict[str, Any]
+    pipeline: dict[str, Any]
 
 
 def skeleton(
@@ -39,17 +51,21 @@ def skeleton(
     """
     known = known_model(model)
     if known and not known.packaged:
-        steps = FLOW_MATCHING | {"flow_shift": known.spec.flow_shift(size)}
-        return assembled(known.spec, known.architecture, {}, steps, device, dtype)
+        family = known.spec
+        steps = family.scheduler or FLOW_MATCHING
+        if family.flow_shift(size):
+            steps = steps | {"flow_shift": family.flow_shift(size)}
+        configs = Configs(known.architecture, known.vae, steps, family.marks)
+        return assembled(family, configs, device, dtype)
     if Path(model_source(model)).is_dir():
         checkpoint_folder(model)  # refuses what is not whole
     family = family_of(model)
     check_configs(model, family)
-    files = ("transformer/config", "vae/config", "scheduler/scheduler_config")
-    configs = [read_config(model, f"{name}.json") for name in files]
-    transformer, vae, scheduler = configs
+    files = ("transformer/config", "vae/config", "scheduler/scheduler_config", "model_index")
+    transformer, vae, scheduler, index = (read_config(model, f"{name}.json") for name in files)
+    marks = {name: index[name] for name in family.marks}
     with quiet(), named(model):
-        backbone = assembled(family, transformer, vae, scheduler, device, dtype)
+        backbone = assembled(family, Configs(transformer, vae, scheduler, marks), device, dtype)
     backbone.pipe.scheduler = with_flow_shift(backbone.pipe.scheduler, family.flow_shift(size))
     return backbone
 
@@ -69,8 +85,9 @@ def one_layer(backbone: Any, device: str) -> Any:
 def _changed(backbone: Any, changes: dict[str, Any], device: str) -> Any:
     pipe = backbone.pipe
     scheduler = _public(pipe.scheduler) | {"_class_name": type(pipe.scheduler).__name__}
-    configs = _public(pipe.transformer) | changes, _public(pipe.vae), scheduler
-    changed = assembled(backbone.spec, *configs, device, pipe.transformer.dtype)
+    marks = {name: pipe.config[name] for name in backbone.spec.marks}
+    configs = Configs(_public(pipe.transformer) | changes, _public(pipe.vae), scheduler, marks)
+    changed = assembled(backbone.spec, configs, device, pipe.transformer.dtype)
     changed.max_sequence_length = backbone.max_sequence_length
     return changed
 
@@ -80,30 +97,26 @@ def _public(module: Any) -> dict[str, Any]:
     return {name: value for name, value in module.config.items() if not name.startswith("_")}
 
 
-def assembled(
-    family: Family,
-    transformer: dict[str, Any],
-    vae: dict[str, Any],
-    scheduler: dict[str, Any],
-    device: str,
-    dtype: torch.dtype,
-) -> Any:
-    """The backbone of these configs, with the weights that their classes draw; none on meta."""
-    classes = [getattr(diffusers, name) for name in (family.vae, family.transformer)]
+def assembled(family: Family, configs: Configs, device: str, dtype: torch.dtype) -> Any:
+    """The backbone of these configs, with the weights that their classes draw; none on meta.
+
+    Of two experts the second is as the first. Whatever else the pipeline has is not there.
+    """
+    codec, model = (getattr(diffusers, name) for name in (family.vae, family.transformer))
+    steps = getattr(diffusers, configs.scheduler["_class_name"])
+    made = {"scheduler": steps.from_config(configs.scheduler), **configs.pipeline}
     before = torch.get_default_dtype()
     try:
         with torch.device(device):
-            codec = classes[0].from_config(vae).eval()
+            made["vae"] = codec.from_config(configs.vae).eval()
             torch.set_default_dtype(dtype)
-            model = classes[1].from_config(transformer).eval()
+            made |= {n: model.from_config(configs.transformer).eval() for n in family.experts}
     finally:
         torch.set_default_dtype(before)
-    steps = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
-    pipe = getattr(diffusers, family.pipeline)(
-        tokenizer=None,
-        text_encoder=None,
-        vae=codec,
-        transformer=model,
-        scheduler=steps,
-    )
-    return family.adapter_class()(pipe)
+    pipeline = getattr(diffusers, family.pipeline)
+    required = [
+        name
+        for name, parameter in inspect.signature(pipeline.__init__).parameters.items()
+        if name != "self" and parameter.default is parameter.empty
+    ]
+    return family.adapter_class()(pipeline(**{name: None for name in required} | made))

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kvlock.backbones.calibration import model_defaults
 from kvlock.backbones.checkpoints import family_of, known_model
-from kvlock.backbones.families import Family
+from kvlock.backbones.family import Family
 from kvlock.backbones.loading import load_backbone, resolve_device, resolve_dtype
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import EditRequest, StepRecord
@@ -26,6 +27,7 @@ from kvlock.editing.clips import (
     fit_of,
     fitted,
 )
+from kvlock.editing.families import check_options, family_notes
 from kvlock.editing.job import EditJob
 from kvlock.editing.room import frame_bytes
 from kvlock.media.clip import Clip
@@ -36,6 +38,7 @@ from kvlock.media.video import read_video
 from kvlock.methods.catalogue import CALIBRATED, check_model, method_config
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
+from kvlock.methods.refusals import check_runs
 
 MOST_FRAMES = 1024  # of models whose own limit is not known
 TOY_AREA = 10  # times the toy's own area: a real clip, most likely
@@ -94,6 +97,7 @@ def plan(job: EditJob) -> EditPlan:
     config = job.config or _config(job, family)
     clip, mask, notes = _read(job, family)
     estimator = Estimator(job.model, dtype)
+    check_runs(config, estimator.backbone)
     area = family.size if job.size == "auto" else None if job.size == "keep" else job.size
     fit = fit_of(estimator.backbone, clip_size(clip.frames), area, family.max_frames or MOST_FRAMES)
     notes += [f"clip: {fit.sentence(job.composite)}", *_warnings(job, clip, mask)]
@@ -104,9 +108,13 @@ def plan(job: EditJob) -> EditPlan:
     if job.memory_check:
         check_frames(frames)
     place = Place(device, fit.model, foreground, len(requests), frame_bytes=frames)
-    execution = choose_execution(estimator, config, place, job.execution)
-    notes += _chosen(job, execution)
-    peak = check_memory(estimator, config, execution, place) if job.memory_check else None
+    asked: dict[str, Any] = {"branches": "sequential"} | job.execution
+    execution, peak = Execution(**asked), None
+    if family.counted:
+        execution = choose_execution(estimator, config, place, job.execution)
+    if family.counted and job.memory_check:
+        peak = check_memory(estimator, config, execution, place)
+    notes += [*_chosen(job, execution), *family_notes(family, config)]
     return EditPlan(
         job, family, clip, mask, config, execution, fit, tuple(requests), peak, tuple(notes)
     )
@@ -161,6 +169,7 @@ def decoded(planned: EditPlan, model: Backbone, denoised: Denoised) -> Edits:
 def _config(job: EditJob, family: Family) -> MethodConfig:
     """The model's defaults, then the method's options, then what was asked."""
     check_model(job.method, family.takes_control)
+    check_options(job.options, family)
     defaults = model_defaults(job.model, job.method in CALIBRATED)
     return method_config(job.method, defaults, dict(job.options))
 
@@ -183,7 +192,13 @@ def _requests(job: EditJob, family: Family, clip: Clip, mask: Tensor) -> list[Ed
     """One a variant, of the same tensors."""
     negative = family.negative_prompt if job.negative_prompt is None else job.negative_prompt
     base = EditRequest(
-        clip.frames, mask, "", job.source_prompt, negative, 0, job.first_background_seed
+        clip.frames,
+        mask,
+        "",
+        job.source_prompt,
+        negative,
+        background_seed=job.first_background_seed,
+        fps=float(clip.rate),
     )
     return [replace(base, prompt=prompt, seed=seed) for prompt, seed in job.variants]
 

@@ -16,6 +16,7 @@ from kvlock.core.plugs import Forwards
 from kvlock.methods import flowedit
 from kvlock.methods.execution import Execution
 from kvlock.methods.options import MethodConfig
+from kvlock.methods.refusals import check_runs
 
 DEFAULT = Execution()
 Traces = list[tuple[StepRecord, ...]]  # one a clip
@@ -29,6 +30,7 @@ def edit_clips(
     on_step: OnStep | None = None,
 ) -> list[EditResult]:
     """Edit clips of the same size together; as `kvlock.core.edit.edit_clips` for every method."""
+    check_runs(config, backbone)
     with torch.no_grad():
         clips = prepare_clips(backbone, requests)
     return decode(backbone, *denoise(backbone, clips, config, execution, on_step))
@@ -42,6 +44,7 @@ def denoise(
     on_step: OnStep | None = None,
 ) -> tuple[Tensor, Traces]:
     """The clean latents [B, C, F, H, W] of clips that are prepared, and their traces."""
+    check_runs(config, backbone)
     if isinstance(config, KVLockConfig):
         make_forwards = forwards_of(config, execution)
         return kv_lock.denoise(backbone, clips, config, on_step, make_forwards)

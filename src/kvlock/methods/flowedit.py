@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import Prompt, StepRecord
-from kvlock.core.clips import Clips
+from kvlock.core.clips import Clips, latent_size
 from kvlock.core.guidance import guide
 from kvlock.core.trace import check_finite
 from kvlock.methods.dropping.velocities import Predict, dropped_velocities
@@ -27,7 +27,8 @@ def denoise(
     z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
     of the velocities, v_tar(z_tar) - v_src(z_src).
     """
-    sampler = backbone.sampler(config.num_inference_steps, multistep=False)
+    size = latent_size(clips.source)
+    sampler = backbone.sampler(config.num_inference_steps, multistep=False, latent_size=size)
     predict = differences(backbone, clips, config, clips.foreground)
     generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
 
@@ -83,7 +84,7 @@ def _batched(backbone: Backbone, clips: Clips, prompts: list[Prompt]) -> Predict
 
     def predict(source: Tensor, target: Tensor, timestep: Tensor) -> list[Tensor]:
         latents = torch.cat([source, target] * (len(prompts) // 2))
-        times = timestep.to(latents.device).expand(len(latents))
+        times = timestep.expand(len(latents))
         return list(backbone.predict(latents, times, prompt, condition).chunk(len(prompts)))
 
     return predict

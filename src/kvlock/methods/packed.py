@@ -7,6 +7,7 @@ from kvlock.contract.backbone import Backbone, PackedBranch
 from kvlock.contract.tap import Kind, Layer, Tap
 from kvlock.contract.types import Prompt
 from kvlock.core.clips import Clips
+from kvlock.methods.refusals import CANNOT_DROP
 
 
 class PackedTap(Tap):
@@ -56,10 +57,7 @@ class PackedTap(Tap):
 def check_packed(backbone: Backbone) -> None:
     """Raise ValueError for a family whose forwards cannot be packed."""
     if not hasattr(backbone, "predict_packed"):
-        raise ValueError(
-            "this model family cannot drop the background yet; take a method that does not, such as "
-            "kv-lock, constant or flowedit-masked"
-        )
+        raise ValueError(CANNOT_DROP)
 
 
 def packed_branch(

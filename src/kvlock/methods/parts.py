@@ -156,6 +156,8 @@ class Drop(Part):
         every, dropped, planned = self.refresh_steps(config), 0, []
         for step in steps:
             if self.drop_steps == "all" or step.source:
+                switched = bool(planned) and planned[-1].expert != step.expert
+                dropped = 0 if switched else dropped  # another expert's keys are of no use
                 step = step._replace(dropped=True, source=dropped % every == 0)
                 dropped += 1
             planned.append(step)

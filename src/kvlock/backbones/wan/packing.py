@@ -26,7 +26,7 @@ MANY_TOKENS = 2**24  # times their width
 def packed_forward(
     transformer: nn.Module, branches: Sequence[PackedBranch], timestep: Tensor, flow: Flow
 ) -> list[Tensor]:
-    """`Backbone.predict_packed` for WanTransformer3DModel and WanVACETransformer3DModel."""
+    """`Backbone.predict_packed` for the transformers of Wan, Wan-VACE and SkyReels-V2."""
     patch = transformer.config.patch_size
     inputs = {
         "hidden_states": torch.cat(
@@ -147,14 +147,16 @@ class _Packed(nn.Module):
 
 
 class _Block(_Packed):
-    def forward(self, hidden_states: Tensor, prompts: Tensor, temb: Tensor, ropes: Rope) -> Tensor:
-        """Writes in place."""
+    def forward(
+        self, hidden_states: Tensor, prompts: Tensor, temb: Tensor, ropes: Rope, *more: None
+    ) -> Tensor:
+        """Writes in place; more: SkyReels' causal mask, which text-to-video has not."""
         packed = zip(
             hidden_states.split(self.tokens, dim=1), prompts.split(self.texts, dim=1), ropes
         )
         for number, (tokens, prompt, rope) in enumerate(packed):
             self.flow.enter(number, rope)
-            tokens.copy_(self.block(tokens, prompt, temb, None))
+            tokens.copy_(self.block(tokens, prompt, temb, None, *more))
         self.flow.leave()
         return hidden_states
 

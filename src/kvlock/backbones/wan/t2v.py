@@ -1,98 +1,107 @@
-"""Wan 2.1 text-to-video, on diffusers' own WanPipeline.
+"""Wan text-to-video on diffusers' own WanPipeline: 2.1, 2.2 A14B with its two experts, 2.2 TI2V-5B.
 
 Nothing but the lock ties a text-to-video model's edit to the source, so its background latents are
 anchored.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, DiffusionPipeline, WanPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
-from kvlock.backbones.families import recognised_pipe
+from kvlock.backbones.adapter import Adapter, statistics
 from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
-from kvlock.backbones.seam import AttentionSite, attached
+from kvlock.backbones.seam import AttentionSite
 from kvlock.backbones.wan.packing import packed_forward, rotate
-from kvlock.contract.backbone import Flow, PackedBranch
-from kvlock.contract.tap import Tap
-from kvlock.contract.types import EditRequest, Prompt
+from kvlock.contract.backbone import Flow, PackedBranch, Size
+from kvlock.contract.types import Prompt
 
 
-class WanBackbone:
-    """A loaded WanPipeline as the core's Backbone; `spec` is its family's row.
-
-    max_sequence_length: text tokens, the family's where it is not given. Without a placement the
-    pipeline's parts are left where they are.
-    """
+class WanBackbone(Adapter):
+    """A loaded WanPipeline as the core's Backbone."""
 
     def __init__(
         self,
-        pipe: WanPipeline,
+        pipe: Any,
         max_sequence_length: int | None = None,
         placement: Placement | None = None,
     ):
-        self.pipe, self.spec = pipe, recognised_pipe(pipe)
-        self.placement = placement or Placement(pipe)
-        self.max_sequence_length = max_sequence_length or self.spec.max_sequence_length
-        self.vae_stride = vae_stride(pipe.vae)
+        super().__init__(pipe, max_sequence_length, placement)
+        space = pipe.vae.config.scale_factor_spatial
+        self.vae_stride = pipe.vae.config.scale_factor_temporal, space, space
         self.patch_size = tuple(pipe.transformer.config.patch_size)
         self.max_tokens_per_axis = pipe.transformer.config.rope_max_seq_len
+        ratio = pipe.config.get("boundary_ratio") or 0.0
+        self._boundary = ratio * pipe.scheduler.config.num_train_timesteps
+        self._per_token = bool(pipe.config.get("expand_timesteps"))
 
-    @property
-    def needs_anchor(self) -> bool:
-        """Whether nothing but the lock ties the edit to the source."""
-        return not self.spec.takes_control
+    def normalised(self, latents: Tensor) -> Tensor:
+        """By the VAE's own statistics."""
+        mean, inverse_std = statistics(self.pipe.vae.config, latents.device)
+        return (latents - mean) * inverse_std
 
-    @property
-    def device(self) -> torch.device:
-        """Where computation happens; not where all the weights are."""
-        return self.placement.device
+    def denormalised(self, latents: Tensor) -> Tensor:
+        """The opposite."""
+        mean, inverse_std = statistics(self.pipe.vae.config, latents.device)
+        return latents / inverse_std + mean
 
-    def encode_video(self, video: Tensor) -> Tensor:
-        """uint8 [B, F, H, W, 3] -> normalised latents float32 [B, C, F, H, W], the posterior's mode."""
-        self.placement.need("vae")
-        return encode_video(self.pipe.vae, video, self.device)
+    def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
+        """[1, L, D]."""
+        settings: dict[str, Any] = dict(
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_sequence_length,
+            device=self.device,
+        )
+        return self.pipe.encode_prompt(prompt, **settings)[:1]
 
-    def decode_video(self, latents: Tensor) -> Tensor:
-        """Normalised latents -> uint8 [B, F, H, W, 3]."""
-        self.placement.need("vae")
-        return decode_video(self.pipe.vae, latents)
-
-    def encode_prompt(self, prompts: list[str]) -> Prompt:
-        """One part, [B, L, D]."""
-        self.placement.need("text_encoder")
-        return encode_prompt(self.pipe, prompts, self.max_sequence_length, self.device)
-
-    def condition(self, requests: Sequence[EditRequest]) -> None:
-        """A text-to-video model sees nothing else."""
-        return None
-
-    def sampler(self, num_inference_steps: int, multistep: bool) -> FlowSampler:
+    def sampler(
+        self, num_inference_steps: int, multistep: bool, latent_size: Size | None = None
+    ) -> FlowSampler:
         """A fresh one on the checkpoint's scheduler."""
-        return FlowSampler(self.pipe.scheduler, num_inference_steps, multistep)
+        return FlowSampler(self.pipe.scheduler, num_inference_steps, multistep, self._boundary)
 
-    def predict(self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: None) -> Tensor:
+    def expert(self, timestep: Tensor) -> str:
+        """Of two, the second takes over below the boundary."""
+        first = not self._boundary or float(timestep.flatten()[0]) >= self._boundary
+        return "transformer" if first else "transformer_2"
+
+    def predict(
+        self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: Tensor | None
+    ) -> Tensor:
         """The velocity, float32 [B, C, F, H, W]."""
-        self.placement.need("transformer")
-        transformer = self.pipe.transformer
+        transformer = self.active(timestep)
         return transformer(
             hidden_states=latents.to(transformer.dtype),
-            timestep=timestep,
+            timestep=self._times(latents, timestep),
             encoder_hidden_states=prompt.parts[0].to(transformer.dtype),
             return_dict=False,
+            **self._shown(condition, transformer.dtype),
         )[0].float()
+
+    def _shown(self, condition: Tensor | None, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What the transformer gets besides."""
+        return {}
+
+    def _times(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """[B] or, where the checkpoint has one for every token, [B, L]; the source is no given frame."""
+        timestep = timestep.to(latents.device, non_blocking=True)
+        if not self._per_token:
+            return timestep
+        _, height, width = self.patch_size
+        tokens = latents[0, 0, :, ::height, ::width].numel()
+        return timestep.float()[:, None].expand(-1, tokens)
 
     def predict_packed(
         self, branches: Sequence[PackedBranch], timestep: Tensor, flow: Flow
     ) -> list[Tensor]:
-        """The velocities of branches of any length, float32 [1, C, F, H, W] each."""
-        self.placement.need("transformer")
-        return packed_forward(self.pipe.transformer, branches, timestep, flow)
+        """The velocities of branches of any length, float32 [1, C, F, H, W] each.
+
+        One timestep for all tokens, whatever the checkpoint; equal to one each up to rounding.
+        """
+        return packed_forward(self.active(timestep), branches, timestep, flow)
 
     def random_inputs(
         self, clips: int, latent_size: tuple[int, int, int]
@@ -104,66 +113,13 @@ class WanBackbone:
         words = torch.randn(size, device=device, dtype=transformer.dtype)
         return latents, Prompt((words,)), None
 
-    def tapped(
-        self, tap: Tap, timestep: Tensor, control: bool = False
-    ) -> AbstractContextManager[None]:
-        """The tap attached to the trunk's self-attention and, with `control`, the control stream's."""
-        sites = self.attention_sites(timestep)
-        return attached(tap, [site for site in sites if control or not site.control])
-
-    def attention_sites(self, timestep: Tensor) -> list[AttentionSite]:
-        """The self-attention layers, the same at every timestep."""
-        return attention_sites(self.pipe.transformer)
+    def sites_of(self, transformer: nn.Module) -> list[AttentionSite]:
+        """`blocks.*.attn1` and a VACE model's control stream, `vace_blocks.*.attn1`."""
+        return attention_sites(transformer)
 
 
-def vae_stride(vae: AutoencoderKLWan) -> tuple[int, int, int]:
-    """Pixels per latent in time, height and width."""
-    space = vae.config.scale_factor_spatial
-    return vae.config.scale_factor_temporal, space, space
-
-
-def to_pixels(video: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, F, H, W, 3] -> float32 [B, 3, F, H, W] in [-1, 1], as diffusers' processor does it."""
-    return 2.0 * (video.to(device).permute(0, 4, 1, 2, 3).float() / 255.0) - 1.0
-
-
-def encode_video(vae: AutoencoderKLWan, video: Tensor, device: torch.device) -> Tensor:
-    """Each clip on its own, so that a clip's latents do not depend on the batch."""
-    mean, inverse_std = _latent_statistics(vae, device)
-    pixels = to_pixels(video, device).to(vae.dtype)
-    latents = torch.cat([vae.encode(clip[None]).latent_dist.mode() for clip in pixels])
-    return (latents.float() - mean) * inverse_std
-
-
-def decode_video(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Each clip on its own; uint8 [B, F, H, W, 3] on the CPU."""
-    mean, inverse_std = _latent_statistics(vae, latents.device)
-    scaled = (latents / inverse_std + mean).to(vae.dtype)
-    pixels = torch.cat(
-        [vae.decode(clip[None], return_dict=False)[0].float().cpu() for clip in scaled]
-    )
-    return ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
-
-
-def encode_prompt(
-    pipe: DiffusionPipeline, prompts: list[str], max_sequence_length: int, device: torch.device
-) -> Prompt:
-    """The pipeline's own text encoding, one prompt at a time."""
-    settings: dict[str, Any] = dict(
-        do_classifier_free_guidance=False, max_sequence_length=max_sequence_length, device=device
-    )
-    return Prompt((torch.cat([pipe.encode_prompt(p, **settings)[0] for p in prompts]),))
-
-
-def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
-    """`blocks.*.attn1` and a VACE model's control stream, `vace_blocks.*.attn1`.
-
-    Raises ValueError while a step cache is on: it skips blocks, and with them the lock.
-    """
-    if transformer.is_cache_enabled:
-        raise ValueError(
-            "a step cache is enabled on the transformer; call transformer.disable_cache() first"
-        )
+def attention_sites(transformer: nn.Module) -> list[AttentionSite]:
+    """`blocks.*.attn1` and a VACE model's control stream, `vace_blocks.*.attn1`."""
     rotation = partial(rotate, transformer.config.attention_head_dim)
     return [
         AttentionSite(
@@ -172,11 +128,3 @@ def attention_sites(transformer: torch.nn.Module) -> list[AttentionSite]:
         for name in ("blocks", "vace_blocks")
         for i, block in enumerate(getattr(transformer, name, []))
     ]
-
-
-def _latent_statistics(vae: AutoencoderKLWan, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = (
-        torch.tensor(vae.config[name], device=device, dtype=torch.float32).view(1, -1, 1, 1, 1)
-        for name in ("latents_mean", "latents_std")
-    )
-    return mean, 1.0 / std

@@ -1,4 +1,4 @@
-"""Wan 2.1 VACE, masked video-to-video, on diffusers' own WanVACEPipeline.
+"""Wan VACE, masked video-to-video, on diffusers' own WanVACEPipeline: 2.1, and 2.2 with two experts.
 
 Control = latents of the clip with the mask greyed out + latents of what is inside (grey) + the
 unshuffled mask.
@@ -10,8 +10,9 @@ import torch
 from diffusers import WanVACEPipeline
 from torch import Tensor
 
+from kvlock.backbones.adapter import to_pixels
 from kvlock.backbones.placement import Placement
-from kvlock.backbones.wan.t2v import WanBackbone, to_pixels
+from kvlock.backbones.wan.t2v import WanBackbone
 from kvlock.contract.types import EditRequest, Prompt
 
 
@@ -56,16 +57,7 @@ class WanVACEBackbone(WanBackbone):
         control = torch.randn(clips, channels, *latent_size, device=latents.device)
         return latents, prompt, control
 
-    def predict(
-        self, latents: Tensor, timestep: Tensor, prompt: Prompt, condition: Tensor
-    ) -> Tensor:
-        """The velocity, float32 [B, C, F, H, W]."""
-        self.placement.need("transformer")
-        transformer = self.pipe.transformer
-        return transformer(
-            hidden_states=latents.to(transformer.dtype),
-            timestep=timestep,
-            encoder_hidden_states=prompt.parts[0].to(transformer.dtype),
-            control_hidden_states=condition.to(transformer.dtype),
-            return_dict=False,
-        )[0].float()
+    def _shown(self, condition: Tensor | None, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The control."""
+        assert condition is not None
+        return {"control_hidden_states": condition.to(dtype)}
