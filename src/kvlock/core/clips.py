@@ -33,6 +33,11 @@ class Clips:
     source_of: list[int]
     seeds: list[int]
 
+    @property
+    def latent_size(self) -> Size:
+        """Frames, height and width."""
+        return self.source.shape[2:]  # type: ignore[return-value]
+
 
 def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
     """Encode the prompts, then clips of the same size; each clip's noise is its own seed's.
@@ -75,12 +80,6 @@ def prepare_clips(backbone: Backbone, requests: list[EditRequest]) -> Clips:
         source_of,
         seeds,
     )
-
-
-def latent_size(latents: Tensor) -> Size:
-    """Frames, height and width of [B, C, F, H, W]."""
-    frames, height, width = latents.shape[2:]
-    return frames, height, width
 
 
 def _source_key(request: EditRequest) -> tuple[int, int, str, int]:

@@ -108,8 +108,7 @@ class Guidance(Part):
 
     def scale(self, expert: int) -> float:
         """omega_0 where this expert is active."""
-        second = self.guidance_scale_2 if expert else None
-        return self.guidance_scale if second is None else second
+        return (expert and self.guidance_scale_2) or self.guidance_scale
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))

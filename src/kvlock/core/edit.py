@@ -8,7 +8,7 @@ from torch import Tensor
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import EditRequest, EditResult, StepRecord
 from kvlock.core.branches import Branches
-from kvlock.core.clips import Clips, latent_size, prepare_clips
+from kvlock.core.clips import Clips, prepare_clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.guidance import combine
 from kvlock.core.plugs import Forwards
@@ -35,8 +35,7 @@ def edit_clips(
     waits for the device before the last step. `make_forwards` may wrap the branches' forwards.
     Raises ValueError for an unsuitable request, NonFiniteError if the latents stop being finite.
     """
-    clips = prepare_clips(backbone, requests)
-    z, traces = denoise(backbone, clips, config, on_step, make_forwards)
+    z, traces = denoise(backbone, prepare_clips(backbone, requests), config, on_step, make_forwards)
     return [EditResult(x.cpu(), trace) for x, trace in zip(backbone.decode_video(z), traces)]
 
 
@@ -50,8 +49,8 @@ def denoise(
 ) -> tuple[Tensor, list[tuple[StepRecord, ...]]]:
     """The same of clips that are prepared, not decoded: clean latents [B, C, F, H, W], and traces."""
     anchored = _is_anchored(config, backbone)
-    multistep, size = not (anchored or config.drop), latent_size(clips.source)
-    sampler = backbone.sampler(config.num_inference_steps, multistep, size)
+    multistep = not (anchored or config.drop)
+    sampler = backbone.sampler(config.num_inference_steps, multistep, clips.latent_size)
     branches = Branches(backbone, sampler, clips, config)
     z, trace = _denoise(branches, make_forwards(branches), anchored, on_step)
     return z, trace.records()

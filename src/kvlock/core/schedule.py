@@ -13,8 +13,7 @@ def plan_steps(
 ) -> list[Step]:
     """Every step of an edit: which forwards it makes, known before the first one.
 
-    sigmas: the noise level at the start of each of N steps, and the last. switch: the first step of
-    a second expert, if there is one.
+    sigmas: noise levels before each of N steps, and the last. switch: a second expert's first step.
     """
     low, high = config.guidance.guidance_interval
     steps = []
@@ -50,10 +49,9 @@ def control_at(
     elif step.source:
         ratio = _fusion_ratio(config, step.index, measured, ratio)
     if step.guided:
-        rest = config.guidance.scale(step.expert)
-        omega = rest * omega
+        omega = config.guidance.scale(step.expert) * omega
         if step.index >= config.first_lock_step:
-            omega = _guidance_scale(config, measured, omega, rest)
+            omega = _guidance_scale(config, measured, omega)
     return Control(ratio, omega)
 
 
@@ -72,16 +70,14 @@ def _fusion_ratio(
     return alpha if measured.nearness is None else alpha * measured.nearness
 
 
-def _guidance_scale(
-    config: KVLockConfig, measured: Measured | None, omega: Tensor, rest: float
-) -> Tensor:
+def _guidance_scale(config: KVLockConfig, measured: Measured | None, omega: Tensor) -> Tensor:
     adaptive = config.guidance.adaptive
     if adaptive is None:
         return config.guidance.lock_guidance * omega
     if measured is None:
         return omega
     ratio = _response(adaptive, measured.variance / config.signal.threshold)
-    return (rest * ratio).clamp(min=adaptive.guidance_minimum)
+    return (omega * ratio).clamp(min=adaptive.guidance_minimum)
 
 
 def _response(adaptive: AdaptiveGuidance, risk: Tensor) -> Tensor:

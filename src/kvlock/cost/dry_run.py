@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kvlock.contract.types import Control
 from kvlock.core.branches import Branches
-from kvlock.core.clips import Clips, latent_size
+from kvlock.core.clips import Clips
 from kvlock.core.config import KVLockConfig
 from kvlock.core.schedule import plan_steps
 from kvlock.cost.counting import Counter
@@ -135,7 +135,7 @@ def _branches_without_data(
     backbone: Any, foreground: Tensor, config: KVLockConfig, variants: int
 ) -> Branches:
     clips = _clips_without_data(backbone, foreground, variants)
-    sampler = backbone.sampler(config.num_inference_steps, False, latent_size(clips.source))
+    sampler = backbone.sampler(config.num_inference_steps, False, clips.latent_size)
     return Branches(backbone, sampler, clips, config)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kvlock.contract.backbone import Backbone
 from kvlock.contract.types import Prompt, StepRecord
-from kvlock.core.clips import Clips, latent_size
+from kvlock.core.clips import Clips
 from kvlock.core.guidance import guide
 from kvlock.core.trace import check_finite
 from kvlock.methods.dropping.velocities import Predict, dropped_velocities
@@ -27,7 +27,7 @@ def denoise(
     z_src = (1 - sigma) x + sigma n, z_tar = z_edit + z_src - x, and z_edit moves by the difference
     of the velocities, v_tar(z_tar) - v_src(z_src).
     """
-    size = latent_size(clips.source)
+    size = clips.latent_size
     sampler = backbone.sampler(config.num_inference_steps, multistep=False, latent_size=size)
     predict = differences(backbone, clips, config, clips.foreground)
     generators = [torch.Generator().manual_seed(seed) for seed in clips.seeds]
