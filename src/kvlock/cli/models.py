@@ -53,7 +53,7 @@ def _print_table() -> None:
         table.add_row(
             m.name, *sizes, m.licence, f"{width}x{height}", str(m.spec.max_frames), source
         )
-    Console(width=120).print(table)
+    Console(width=150).print(table)
     print("Any hub id (owner/name) or diffusers folder of these families works as --model, too.")
 
 
