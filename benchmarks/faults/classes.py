@@ -48,7 +48,11 @@ def attempt(world: World, root: Path, seed: int, kind: str, number: int) -> Verd
     folder = Path(tempfile.mkdtemp(prefix="case-", dir=root)) / "x"
     folder.mkdir()
     case = CLASSES[kind][0](world, folder, random.Random(f"{seed} {kind} {number}"))
-    flaw = case.judge(perform(case, folder))
+    outcome = perform(case, folder)
+    try:
+        flaw = case.judge(outcome)
+    except Exception as error:  # of the judge: one case is not judged, the others are
+        flaw = f"the judge failed: {error!r}"
     if not flaw:
         shutil.rmtree(folder.parent)
     return Verdict(kind, number, case.what, shlex.join(["kvlock", *case.words]), flaw)

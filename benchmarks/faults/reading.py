@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -66,11 +67,14 @@ def _by_its_own_tables(path: Path, count: int) -> list[int]:
     A codec without checksums draws what other bytes say; a changed time scale moves an edit list.
     """
     with av.open(str(path)) as container:
-        film = next(s for s in container.streams.video if s.codec_context.width == WIDTH)
-        trimmed = sum(packet.is_discard for packet in container.demux(film))
-        container.seek(0)
-        shown = [f.to_ndarray(format="rgb24") for f in container.decode(film)]
+        trimmed = sum(packet.is_discard for packet in container.demux(_film(container)))
+    with av.open(str(path)) as container:  # again: damaged files cannot always be rewound
+        shown = [f.to_ndarray(format="rgb24") for f in container.decode(_film(container))]
     return numbers(np.stack(shown)) if shown and len(shown) + trimmed == count else []
+
+
+def _film(container: Any) -> Any:
+    return next(s for s in container.streams.video if s.codec_context.width == WIDTH)
 
 
 def _in_order(found: np.ndarray, video: np.ndarray) -> str:
