@@ -51,7 +51,6 @@ def _agrees(backbone, way, expected, tolerance=2e-5):
     torch.testing.assert_close(result, expected, atol=tolerance, rtol=1e-4)
 
 
-@pytest.mark.parametrize("way", ["lock", "drop"], indirect=True)  # a whole and a packed forward
 def test_regional_compile_does_not_recompile_by_step_or_layer(way):
     counts = []
     for layers in (3, 5):
