@@ -27,6 +27,7 @@ class Adapter:
     vae_stride: tuple[int, int, int]
     patch_size: tuple[int, int, int]
     max_tokens_per_axis: int
+    prompt_parts = 1  # words [1, L, D]; of 2, also which of these are words, [1, L]
 
     def __init__(
         self,
@@ -94,8 +95,13 @@ class Adapter:
         return Prompt.stack([Prompt(self.encode_one(prompt)) for prompt in prompts])
 
     def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
-        """The parts of one prompt, [1, ...] each."""
-        raise NotImplementedError
+        """The parts of one prompt, [1, ...] each: the first of what the pipeline encodes."""
+        return self.pipe.encode_prompt(
+            prompt,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_sequence_length,
+            device=self.device,
+        )[: self.prompt_parts]
 
     def condition(self, requests: Sequence[EditRequest]) -> Tensor | None:
         """A text-to-video model sees nothing else."""

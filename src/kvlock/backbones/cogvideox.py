@@ -52,15 +52,6 @@ class CogVideoXBackbone(Adapter):
         """[B, C * together, F, H, W] -> [B, C, F * together, H, W]."""
         return latents.unflatten(1, (-1, self._together)).transpose(2, 3).flatten(2, 3)
 
-    def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
-        """[1, L, D]."""
-        return self.pipe.encode_prompt(
-            prompt,
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_sequence_length,
-            device=self.device,
-        )[:1]
-
     def sampler(
         self, num_inference_steps: int, multistep: bool, latent_size: Size | None = None
     ) -> DiffusionSampler:

@@ -21,6 +21,8 @@ RATE = 25.0  # frames a second, the pipeline's own where the clip's is not known
 class LTXBackbone(Adapter):
     """A loaded LTXPipeline as the core's Backbone."""
 
+    prompt_parts = 2
+
     def __init__(
         self,
         pipe: Any,
@@ -50,15 +52,6 @@ class LTXBackbone(Adapter):
         timed = self.pipe.vae.config.timestep_conditioning
         time = latents.new_zeros(1) if timed else None
         return self.pipe.vae.decode(latents, time, return_dict=False)[0]
-
-    def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
-        """[1, L, D] and which of these are words, [1, L]."""
-        return self.pipe.encode_prompt(
-            prompt,
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_sequence_length,
-            device=self.device,
-        )[:2]
 
     def condition(self, requests: Sequence[EditRequest]) -> Tensor:
         """Each clip's frames a second, [B, 1]."""

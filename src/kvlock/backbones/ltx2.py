@@ -27,12 +27,7 @@ class LTX2Backbone(LTXBackbone):
 
     def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
         """Words for the video and for the audio, and which of them are words, [1, L, ...]."""
-        words, which, *_ = self.pipe.encode_prompt(
-            prompt,
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_sequence_length,
-            device=self.device,
-        )
+        words, which = super().encode_one(prompt)
         return self.pipe.connectors(words, which, padding_side=self.pipe.tokenizer.padding_side)
 
     def condition(self, requests: Sequence[EditRequest]) -> Tensor:

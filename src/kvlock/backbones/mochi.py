@@ -51,6 +51,8 @@ class ReversedFlowSampler(FlowSampler):
 class MochiBackbone(Adapter):
     """A loaded MochiPipeline as the core's Backbone."""
 
+    prompt_parts = 2
+
     def __init__(
         self,
         pipe: Any,
@@ -72,15 +74,6 @@ class MochiBackbone(Adapter):
         """The opposite."""
         mean, inverse_std = statistics(self.pipe.vae.config, latents.device)
         return latents / inverse_std / self.pipe.vae.config.scaling_factor + mean
-
-    def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
-        """[1, L, D] and which of these are words, [1, L]."""
-        return self.pipe.encode_prompt(
-            prompt,
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_sequence_length,
-            device=self.device,
-        )[:2]
 
     def sampler(
         self, num_inference_steps: int, multistep: bool, latent_size: Size | None = None

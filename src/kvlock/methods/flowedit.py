@@ -61,9 +61,10 @@ def differences(
     prompts = [clips.source_prompt, clips.prompt]
     if guided:
         prompts += [clips.negative_prompt] * 2
-    velocities = _batched(backbone, clips, prompts)
     if config.drop:
         velocities = dropped_velocities(backbone, clips, prompts, config.drop, foreground)
+    else:
+        velocities = _batched(backbone, clips, prompts)
     one = clips.source.new_ones(len(clips.source_of))
     scales = (config.guidance_scale * one, config.target_boost * config.guidance_scale * one)
 

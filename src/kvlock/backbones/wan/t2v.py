@@ -48,15 +48,6 @@ class WanBackbone(Adapter):
         mean, inverse_std = statistics(self.pipe.vae.config, latents.device)
         return latents / inverse_std + mean
 
-    def encode_one(self, prompt: str) -> tuple[Tensor, ...]:
-        """[1, L, D]."""
-        settings: dict[str, Any] = dict(
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_sequence_length,
-            device=self.device,
-        )
-        return self.pipe.encode_prompt(prompt, **settings)[:1]
-
     def sampler(
         self, num_inference_steps: int, multistep: bool, latent_size: Size | None = None
     ) -> FlowSampler:
