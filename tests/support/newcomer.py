@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from kvlock.backbones.adapter import Adapter, statistics
 from kvlock.backbones.families import FAMILIES
 from kvlock.backbones.family import Depth, Family
-from kvlock.backbones.placement import Placement
 from kvlock.backbones.seam import AttentionSite
 from kvlock.contract.types import Prompt
 from support import tiny
@@ -42,13 +41,9 @@ ROWS = (*(row for row in FAMILIES if row.pipeline != ROW.pipeline), ROW)
 class Newcomer(Adapter):
     """A loaded SkyReelsV2Pipeline as the core's Backbone."""
 
-    def __init__(
-        self,
-        pipe: Any,
-        max_sequence_length: int | None = None,
-        placement: Placement | None = None,
-    ):
-        super().__init__(pipe, max_sequence_length, placement)
+    def read_sizes(self) -> None:
+        """The VAE's stride and the transformer's patches, by their configs."""
+        pipe = self.pipe
         space = pipe.vae.config.scale_factor_spatial
         self.vae_stride = pipe.vae.config.scale_factor_temporal, space, space
         self.patch_size = tuple(pipe.transformer.config.patch_size)

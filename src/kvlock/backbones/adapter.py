@@ -38,6 +38,11 @@ class Adapter:
         self.pipe, self.spec = pipe, recognised_pipe(pipe)
         self.placement = placement or Placement(pipe)
         self.max_sequence_length = max_sequence_length or self.spec.max_sequence_length
+        self.read_sizes()
+
+    def read_sizes(self) -> None:
+        """Set `vae_stride`, `patch_size` and `max_tokens_per_axis` by the pipeline's configs."""
+        raise NotImplementedError
 
     @property
     def flow_matching(self) -> bool:

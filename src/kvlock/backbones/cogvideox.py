@@ -4,14 +4,11 @@
 twice the channels, so that eight frames share a token and a place in the mask.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from kvlock.backbones.adapter import Adapter
 from kvlock.backbones.diffusion import DiffusionSampler
-from kvlock.backbones.placement import Placement
 from kvlock.backbones.seam import AttentionSite
 from kvlock.contract.backbone import Size
 from kvlock.contract.types import Prompt
@@ -22,13 +19,9 @@ ENDLESS = 2**16  # tokens on an axis: positions of 1.0 are scaled to the trained
 class CogVideoXBackbone(Adapter):
     """A loaded CogVideoXPipeline as the core's Backbone."""
 
-    def __init__(
-        self,
-        pipe: Any,
-        max_sequence_length: int | None = None,
-        placement: Placement | None = None,
-    ):
-        super().__init__(pipe, max_sequence_length, placement)
+    def read_sizes(self) -> None:
+        """The VAE's stride and the transformer's patches, by their configs."""
+        pipe = self.pipe
         config, space = pipe.transformer.config, pipe.vae_scale_factor_spatial
         self.max_sequence_length = config.max_text_seq_length  # its positions have no other
         self._together = config.patch_size_t or 1

@@ -4,14 +4,11 @@ Guidance is a number that the model reads: there is no unconditional branch, so 
 to act on, unless a guidance scale above 1 asks for one (the pipeline's `true_cfg_scale`).
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kvlock.backbones.adapter import Adapter
-from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite
 from kvlock.contract.backbone import Size
@@ -24,13 +21,9 @@ ENDLESS = 2**16  # tokens on an axis: positions are computed as they come
 class HunyuanBackbone(Adapter):
     """What HunyuanVideo and 1.5 share."""
 
-    def __init__(
-        self,
-        pipe: Any,
-        max_sequence_length: int | None = None,
-        placement: Placement | None = None,
-    ):
-        super().__init__(pipe, max_sequence_length, placement)
+    def read_sizes(self) -> None:
+        """The VAE's stride and the transformer's patches, by their configs."""
+        pipe = self.pipe
         space, config = pipe.vae_scale_factor_spatial, pipe.transformer.config
         self.vae_stride = pipe.vae_scale_factor_temporal, space, space
         self.patch_size = config.patch_size_t, config.patch_size, config.patch_size

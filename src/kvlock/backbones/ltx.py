@@ -1,7 +1,6 @@
 """LTX-Video on diffusers' own LTXPipeline: packed tokens, a VAE of 8x32, the rate in the positions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +8,6 @@ from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from torch import Tensor, nn
 
 from kvlock.backbones.adapter import Adapter
-from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite
 from kvlock.contract.backbone import Size
@@ -23,13 +21,9 @@ class LTXBackbone(Adapter):
 
     prompt_parts = 2
 
-    def __init__(
-        self,
-        pipe: Any,
-        max_sequence_length: int | None = None,
-        placement: Placement | None = None,
-    ):
-        super().__init__(pipe, max_sequence_length, placement)
+    def read_sizes(self) -> None:
+        """The VAE's stride and the transformer's patches, by their configs."""
+        pipe = self.pipe
         space, config = pipe.vae_spatial_compression_ratio, pipe.transformer.config
         self.vae_stride = pipe.vae_temporal_compression_ratio, space, space
         self.patch_size = config.patch_size_t, config.patch_size, config.patch_size

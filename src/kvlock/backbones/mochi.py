@@ -1,7 +1,5 @@
 """Mochi on diffusers' own MochiPipeline: time runs from noise 0 to clean 1, a VAE of 6x8."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
@@ -9,7 +7,6 @@ from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 from torch import Tensor, nn
 
 from kvlock.backbones.adapter import Adapter, statistics
-from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite
 from kvlock.contract.backbone import Size
@@ -53,13 +50,9 @@ class MochiBackbone(Adapter):
 
     prompt_parts = 2
 
-    def __init__(
-        self,
-        pipe: Any,
-        max_sequence_length: int | None = None,
-        placement: Placement | None = None,
-    ):
-        super().__init__(pipe, max_sequence_length, placement)
+    def read_sizes(self) -> None:
+        """The VAE's stride and the transformer's patches, by their configs."""
+        pipe = self.pipe
         space, patch = pipe.vae_spatial_scale_factor, pipe.transformer.config.patch_size
         self.vae_stride = pipe.vae_temporal_scale_factor, space, space
         self.patch_size = 1, patch, patch

@@ -6,13 +6,11 @@ anchored.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kvlock.backbones.adapter import Adapter, statistics
-from kvlock.backbones.placement import Placement
 from kvlock.backbones.sampler import FlowSampler
 from kvlock.backbones.seam import AttentionSite
 from kvlock.backbones.wan.packing import packed_forward, rotate
@@ -23,13 +21,9 @@ from kvlock.contract.types import Prompt
 class WanBackbone(Adapter):
     """A loaded WanPipeline as the core's Backbone."""
 
-    def __init__(
-        self,
-        pipe: Any,
-        max_sequence_length: int | None = None,
-        placement: Placement | None = None,
-    ):
-        super().__init__(pipe, max_sequence_length, placement)
+    def read_sizes(self) -> None:
+        """The VAE's stride and the transformer's patches, by their configs."""
+        pipe = self.pipe
         space = pipe.vae.config.scale_factor_spatial
         self.vae_stride = pipe.vae.config.scale_factor_temporal, space, space
         self.patch_size = tuple(pipe.transformer.config.patch_size)
